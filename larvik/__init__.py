@@ -1,0 +1,1 @@
+"""Larvik: images, experiments and analysis of a microscope lab."""
