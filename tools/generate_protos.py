@@ -1,7 +1,7 @@
 """Generate larvik/proto from protos/, or check that it is fresh.
 
-Run by `make proto` and `make check` with the interpreter of .tools/protoc, where the pinned generator is. The same
-sources always give the same bytes.
+Run by `make proto` and `make check` with the interpreter of .tools/protoc, where the pinned generator is. The
+same sources always give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,21 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "protos"
 PACKAGE = Path("larvik/proto")
+# The plug-ins of this interpreter's environment, not others on the path.
+PLUGINS = [
+    f"--plugin={name}={Path(sys.executable).with_name(name)}"
+    for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+]
+WELL_KNOWN = Path(protoc.__file__).with_name("_proto")  # google/protobuf/timestamp.proto and its kin
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 HAS_SERVICE = re.compile(r"^service\s+\w+", re.MULTILINE)
 
 
 def run_protoc(arguments: list[str], files: list[Path]) -> None:
     """Run the generator on files of protos/, and stop with its own message when it refuses one."""
-    command = ["protoc", f"-I{SOURCES}", *arguments, *(str(file.relative_to(SOURCES)) for file in files)]
+    plugins = [f"--plugin={name}={Path(sys.executable).with_name(name)}" for name in PLUGINS]
+    names = [str(file.relative_to(SOURCES)) for file in files]
+    command = ["protoc", f"-I{SOURCES}", f"-I{WELL_KNOWN}", *plugins, *arguments, *names]
     if protoc.main(command) != 0:
         sys.exit("protoc refused the contract: its message is above.")
 
@@ -39,13 +48,17 @@ def generate(target: Path) -> None:
     if services:
         run_protoc([f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}"], services)
     for folder in sorted({target / PACKAGE, *(target / file.relative_to(SOURCES).parent for file in files)}):
-        folder.joinpath("__init__.py").write_text('"""Generated from protos/ by `make proto`: never edited."""\n')
+        folder.joinpath("__init__.py").write_text(
+            '"""Generated from protos/ by `make proto`: never edited."""\n'
+        )
 
 
 def generated_files(package: Path) -> set[Path]:
     """Return the path of every generated file, relative to the package."""
     return {
-        path.relative_to(package) for path in package.rglob("*") if path.is_file() and path.suffix in (".py", ".pyi")
+        path.relative_to(package)
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix in (".py", ".pyi")
     }
 
 
@@ -70,7 +83,9 @@ def replace(fresh: Path, kept: Path) -> None:
 def main() -> None:
     """Generate in a folder of its own, then compare with or replace the committed code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when larvik/proto is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail when larvik/proto is stale"
+    )
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
