@@ -53,6 +53,9 @@ class Level:
     origin: tuple[float, ...]
 
 
+_LEVEL_SEQUENCES = ("shape", "chunks", "shards", "spacing", "origin")
+
+
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
     """Everything about an array but its pixels.
@@ -108,7 +111,7 @@ class ArraySpec:
             axes=tuple(Axis(**axis) for axis in value["axes"]),
             dtype=value["dtype"],
             levels=tuple(
-                Level(**{key: tuple(item) if isinstance(item, list) else item for key, item in level.items()})
+                Level(level["path"], **{name: tuple(level[name]) for name in _LEVEL_SEQUENCES})
                 for level in value["levels"]
             ),
             coordinates={name: tuple(items) for name, items in value.get("coordinates", {}).items()},

@@ -1,0 +1,1 @@
+"""The test kit: contract suites, strategies and fixtures for projects that build on Larvik."""
