@@ -16,11 +16,16 @@ class Reader(Protocol):
     """One level of one stored array, read by region."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Elements per dim."""
+
     @property
-    def dtype(self) -> np.dtype: ...
+    def dtype(self) -> np.dtype:
+        """Type of the elements, native byte order."""
+
     @property
-    def chunks(self) -> tuple[int, ...]: ...
+    def chunks(self) -> tuple[int, ...]:
+        """Elements per dim of the unit of decoding."""
 
     def read(self, selection: tuple[slice, ...], out: np.ndarray | None = None) -> np.ndarray:
         """Return the region, into `out` when given; one slice with a positive step per dim."""
