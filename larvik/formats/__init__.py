@@ -1,0 +1,1 @@
+"""Readers and writers of image files: one protocol, more readers by the entry point ``larvik.readers``."""
