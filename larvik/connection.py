@@ -7,12 +7,14 @@ whose calls return the same values and raise the same errors.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
+from larvik import profiles
 from larvik.errors import InvalidArgumentError, PreconditionError, UnsupportedError
 from larvik.query.query import Page, Query, Record
 from larvik.schema import Registry
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from larvik.array.evaluator import Evaluator
     from larvik.array.spec import ArraySpec
+    from larvik.models.base import Model
 
 #: Called with (done, total) steps of long work.
 Progress = Callable[[int, int], None]
@@ -85,7 +88,11 @@ class Arrays(Protocol):
         """What lazy arrays of this connection evaluate through."""
 
     def begin(
-        self, model: str, values: Mapping[str, object], spec: ArraySpec, biometa: Mapping[str, Sequence[Mapping[str, object]]]
+        self,
+        model: str,
+        values: Mapping[str, object],
+        spec: ArraySpec,
+        biometa: Mapping[str, Sequence[Mapping[str, object]]],
     ) -> Upload:
         """Open a session for one new array of `model`.
 
@@ -100,7 +107,9 @@ class Arrays(Protocol):
     def put_many(self, upload: Upload, blocks: Iterator[tuple[tuple[int, ...], np.ndarray]]) -> None:
         """Store many blocks over one stream."""
 
-    def commit(self, upload: Upload, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> Record:
+    def commit(
+        self, upload: Upload, *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    ) -> Record:
         """Build the levels, then make the array visible in one transaction; return its row."""
 
     def abort(self, upload: Upload) -> None:
@@ -112,23 +121,255 @@ class Arrays(Protocol):
     def read_table(self, id: str) -> pa.Table:
         """Return the rows of a measurement table."""
 
-    def import_path(self, path: str, options: Mapping[str, object], *, progress: Progress | None = None) -> list[Record]:
+    def import_path(
+        self, path: str, options: Mapping[str, object], *, progress: Progress | None = None
+    ) -> list[Record]:
         """Import or register a path that the server sees, below one of its configured roots."""
 
 
 class Connection(Protocol):
     """One way to a Larvik: a folder opened in this process, or a server."""
 
-    url: str
-    registry: Registry
-    catalog: Catalog
-    arrays: Arrays
+    @property
+    def url(self) -> str:
+        """Where it goes; without any token."""
+
+    @property
+    def registry(self) -> Registry:
+        """The models that it knows."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Rows."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """Pixels and tables."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
 
     def close(self) -> None:
         """Release files and sockets; idempotent."""
+
+    def model(self, name: str) -> type[Model]:
+        """Return the class of a model by name; a generic read-only one when its package is not here."""
+        from larvik.models.generic import model_class
+
+        return model_class(name, self.registry)
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(eq=False)
+class _Opening:
+    """A connection that this process opened, and how to open it again."""
+
+    connection: Connection
+    where: str
+    token: str | None
+    options: dict[str, Any]
+    pid: int = field(default_factory=os.getpid)
+    inherited: list[Connection] = field(default_factory=list)  # of parent processes; never used, never closed
+
+    def here(self) -> Connection:
+        """Return the connection, opened anew when this process is a fork of the one that opened it."""
+        if self.pid != os.getpid():
+            self.inherited.append(self.connection)
+            self.connection = _open(self.where, self.token, self.options)
+            self.pid = os.getpid()
+        return self.connection
+
+
+_lock = threading.RLock()
+_openings: list[_Opening] = []
+_defaults: list[_Opening] = []
+
+
+def connect(
+    url_or_folder: str | os.PathLike[str] | None = None, token: str | None = None, **options: Any
+) -> Connection:
+    """Open a folder or a server, and make it the default for everything that names no connection.
+
+    Parameters
+    ----------
+    url_or_folder : str or path, optional
+        ``larvik://host:port`` (TLS except on loopback), ``larvik+insecure://host:port``, a folder
+        or ``file:///folder``. Without it: ``LARVIK_URL``, else ``LARVIK_DATA``, else the current
+        profile of ``profiles.toml``.
+    token : str, optional
+        For servers. Without it: ``LARVIK_TOKEN``, else the token of the profile with this URL.
+    **options : object
+        Passed on to the kind of connection: ``timeout_s=``, ``store=``, ...
+
+    Returns
+    -------
+    Connection
+        A context manager; when it closes, the default is what it was before.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``URL_INVALID``, when nothing says where to connect, or the scheme is not known.
+    UnsupportedError
+        ``EXTRA_MISSING``, for a server without the client installed; names the extra.
+    PreconditionError
+        ``FOLDER_SERVED``, for a folder that a server holds; names the server's URL.
+    """
+    where, found = profiles.destination(url_or_folder)
+    given = token if token is not None else found
+    opening = _Opening(_open(where, given, options), where, given, options)
+    with _lock:
+        _forget_closed()
+        _openings.append(opening)
+        _defaults.append(opening)
+    return opening.connection
+
+
+def current() -> Connection:
+    """Return the default connection.
+
+    Raises
+    ------
+    PreconditionError
+        ``NOT_CONNECTED``, when nothing is connected.
+    """
+    connection = current_or_none()
+    if connection is None:
+        raise PreconditionError(
+            "Nothing is connected: call larvik.connect(...) with a folder or larvik://host:port first.",
+            reason="NOT_CONNECTED",
+        )
+    return connection
+
+
+def current_or_none() -> Connection | None:
+    """Return the default connection, or None when nothing is connected."""
+    with _lock:
+        _forget_closed()
+        return _defaults[-1].here() if _defaults else None
+
+
+def alive(connection: Connection) -> Connection:
+    """Return `connection`, or what replaced it in this process after a fork."""
+    with _lock:
+        for opening in _openings:
+            if opening.connection is connection or any(one is connection for one in opening.inherited):
+                return opening.here()
+    return connection
+
+
+def connection_for(url: str) -> Connection:
+    """Return an open connection to `url`; opens one, with the token found here, when there is none.
+
+    What unpickled rows and arrays use: a pickle holds the URL, never a token. The default stays.
+    """
+    with _lock:
+        _forget_closed()
+        for opening in reversed(_openings):
+            if opening.connection.url == url:
+                return opening.here()
+        where, token = profiles.destination(url)
+        opening = _Opening(_open(where, token, {}), where, token, {})
+        _openings.append(opening)
+        return opening.connection
+
+
+def evaluator_for(url: str) -> Evaluator:
+    """Return what evaluates lazy arrays of `url`; see `connection_for`."""
+    return connection_for(url).arrays.evaluator
+
+
+class LazyConnection:
+    """Stands for the connection to a URL, and opens it when something is asked of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(connection_for(self.url), name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyConnection, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"<connection to {self.url}>"
+
+
+def lazy_connection(url: str) -> Connection:
+    """Return a connection that is opened on first use, see `LazyConnection`."""
+    return cast(Connection, LazyConnection(url))
+
+
+def _forget_closed() -> None:
+    _openings[:] = [opening for opening in _openings if not opening.connection.is_closed]
+    _defaults[:] = [opening for opening in _defaults if not opening.connection.is_closed]
+
+
+def _open(where: str, token: str | None, options: Mapping[str, Any]) -> Connection:
+    scheme = profiles.scheme(where)
+    if scheme in profiles.REMOTE:
+        return _remote(where, token, options)
+    if scheme not in ("", "file"):
+        raise InvalidArgumentError(
+            f"Larvik cannot connect to {scheme}://: give larvik://host:port, larvik+insecure://host:port,"
+            " a folder or file:///folder.",
+            reason="URL_INVALID",
+            scheme=scheme,
+        )
+    if token is not None:
+        raise InvalidArgumentError(
+            "A folder takes no token; only servers do.", reason="ARGUMENT_INVALID", field="token"
+        )
+    if re.fullmatch(r"[\w.-]+:\d{1,5}", where) and not os.path.exists(where):
+        raise InvalidArgumentError(
+            f"{where!r} looks like a server: write larvik://{where}. (A new folder of that name: ./{where}.)",
+            reason="URL_INVALID",
+        )
+    folder = _folder(where)
+    from larvik.embedded import EmbeddedConnection
+
+    return EmbeddedConnection(folder, **options)
+
+
+def _folder(where: str) -> str:
+    if not profiles.scheme(where):
+        return os.path.abspath(os.path.expanduser(where))
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(where)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise InvalidArgumentError(
+            f"{where!r} names no folder of this machine: write file:///folder.", reason="URL_INVALID"
+        )
+    return unquote(parts.path)
+
+
+def _remote(url: str, token: str | None, options: Mapping[str, Any]) -> Connection:
+    from importlib.metadata import entry_points
+
+    try:
+        (found,) = entry_points(group="larvik.connections", name="larvik")
+        opener = found.load()
+    except (ValueError, ImportError) as error:
+        raise UnsupportedError(
+            "Connecting to a server needs the client: pip install 'larvik[client]'.",
+            reason="EXTRA_MISSING",
+            extra="client",
+        ) from error
+    return cast(Connection, opener(url, token=token, **options))
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -38,9 +38,7 @@ class LarvikError(Exception):
         return _rebuild, (type(self), self.message, self.reason, self.metadata)
 
 
-def _rebuild(
-    kind: type[LarvikError], message: str, reason: str, metadata: dict[str, str]
-) -> LarvikError:
+def _rebuild(kind: type[LarvikError], message: str, reason: str, metadata: dict[str, str]) -> LarvikError:
     return kind(message, reason=reason, **metadata)
 
 

@@ -172,7 +172,8 @@ class Registry:
             f"{other.name}.{known.name}"
             for other in [*self._models.values(), spec]
             for known in other.relations
-            if known.reverse == relation.reverse and known.target == relation.target
+            if known.reverse == relation.reverse
+            and known.target == relation.target
             and (other.name, known.name) != (spec.name, relation.name)
         ]
         target = self._models.get(relation.target)

@@ -29,11 +29,15 @@ class LarvikArray(Owned, abstract=True):
     dims: tuple[str, ...] = field(read_only=True, default=(), doc="Names of the dimensions, in order.")
     shape: tuple[int, ...] = field(read_only=True, default=(), doc="Elements per dim, finest level.")
     dtype: str = field(read_only=True, default="", max_length=20, doc="NumPy name of the stored dtype.")
-    spec: dict[str, Any] = field(read_only=True, default=None, doc="ArraySpec: axes, levels, grid, coordinates.")
+    spec: dict[str, Any] = field(
+        read_only=True, default=None, doc="ArraySpec: axes, levels, grid, coordinates."
+    )
     version: int = field(read_only=True, default=1, doc="Version of the pixels.")
     location: str = field(read_only=True, default="", max_length=2000, doc="Group below the store's root.")
     is_registered: bool = field(read_only=True, default=False, doc="Whether the array is read in place.")
-    fingerprint: str | None = field(read_only=True, default=None, max_length=200, doc="Of a registered source.")
+    fingerprint: str | None = field(
+        read_only=True, default=None, max_length=200, doc="Of a registered source."
+    )
     stored_bytes: int = field(read_only=True, default=0, unit="byte", doc="Bytes in the store.")
     scope_id: str | None = field(
         type=FieldType.UUID, read_only=True, default=None, doc="Experiment whose rights apply."
@@ -94,14 +98,22 @@ class Representation(
 ):
     """An image of a sample that shares x and y with the original."""
 
-    type: str = field(default="initial", max_length=200, doc="``initial`` from the microscope, else how derived.")
-    kind: str = field(default="intensity", choices=("intensity", "label", "mask"), doc="What the pixels mean.")
+    type: str = field(
+        default="initial", max_length=200, doc="``initial`` from the microscope, else how derived."
+    )
+    kind: str = field(
+        default="intensity", choices=("intensity", "label", "mask"), doc="What the pixels mean."
+    )
     sample: Sample | None = relation("Sample", reverse="representations", default=None, doc="What it shows.")
     parent: Representation | None = relation(
         "Representation", reverse="derived", default=None, doc="Image it was derived from; same x and y."
     )
-    series: Series | None = relation("Series", reverse="representations", default=None, doc="Original it came from.")
-    acquired_at: datetime | None = field(default=None, doc="Start of the acquisition, when its zone is known.")
+    series: Series | None = relation(
+        "Series", reverse="representations", default=None, doc="Original it came from."
+    )
+    acquired_at: datetime | None = field(
+        default=None, doc="Start of the acquisition, when its zone is known."
+    )
     acquired_local: str | None = field(
         default=None, max_length=40, doc="ISO 8601 local time of the start, when its zone is unknown."
     )
@@ -118,7 +130,9 @@ class Transformation(LarvikArray, indexes=(("representation_id",), ("roi_id",), 
     representation: Representation | None = relation(
         "Representation", reverse="transformations", default=None, doc="Image it was taken from."
     )
-    roi: ROI | None = relation("ROI", reverse="transformations", default=None, doc="Region it was taken from.")
+    roi: ROI | None = relation(
+        "ROI", reverse="transformations", default=None, doc="Region it was taken from."
+    )
     parent: Transformation | None = relation(
         "Transformation", reverse="derived", default=None, doc="Transformation it was derived from."
     )

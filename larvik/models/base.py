@@ -1,4 +1,4 @@
-"""Typed model classes: how a class body becomes a `ModelSpec`, and what a row can do.
+"""Typed model classes: what a row is and can do; `declaration` reads how one is declared.
 
 A model is declared once, with annotations::
 
@@ -12,91 +12,31 @@ Rows are plain objects: equal by model and id, picklable, free of any database s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, dataclass_transform, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, dataclass_transform, overload
 
-from larvik.errors import InvalidArgumentError, LarvikError, NotFoundError, suggestion
+from larvik.errors import InvalidArgumentError, NotFoundError, suggestion
 from larvik.ids import new_id
+from larvik.models.declaration import declarations, field, relation, spec_of
 from larvik.models.values import clean
-from larvik.schema import FieldSpec, FieldType, ModelSpec, OnDelete, Registry, RelationSpec
+from larvik.schema import FieldSpec, FieldType, ModelSpec, Registry, RelationSpec
 
 if TYPE_CHECKING:
     from larvik.connection import Connection
+    from larvik.models.array import LarvikArray
+    from larvik.models.table import Table
     from larvik.query.queryset import QuerySet
+    from larvik.query.special import ArrayQuerySet, KeyValueQuerySet, TableQuerySet, TagQuerySet
 
 M = TypeVar("M", bound="Model")
+A = TypeVar("A", bound="LarvikArray")
+T = TypeVar("T", bound="Table")
 
 #: The spec of every model class of this process; user packages add theirs on import.
 registry = Registry()
 #: The classes behind `registry`, by model name.
 classes: dict[str, type[Model]] = {}
-
-_MISSING: Any = object()
-_TYPES = {
-    "str": FieldType.STRING,
-    "int": FieldType.INT64,
-    "float": FieldType.FLOAT64,
-    "bool": FieldType.BOOL,
-    "datetime": FieldType.TIMESTAMP,
-    "bytes": FieldType.BINARY,
-    "tuple[int, ...]": FieldType.INT64_LIST,
-    "tuple[str, ...]": FieldType.STRING_LIST,
-    "dict[str, Any]": FieldType.JSON,
-}
-
-
-class _Declared:
-    """What `field` or `relation` leaves in the class body for the metaclass to read."""
-
-    def __init__(self, target: str | None, options: dict[str, Any]) -> None:
-        self.target = target
-        self.options = options
-
-
-def field(
-    *,
-    default: Any = _MISSING,
-    doc: str = "",
-    type: FieldType | None = None,
-    unit: str | None = None,
-    choices: tuple[str, ...] = (),
-    max_length: int | None = None,
-    label: str | None = None,
-    read_only: bool = False,
-    immutable: bool = False,
-    init: bool = True,
-) -> Any:
-    """Declare a field; its type and nullability come from the annotation.
-
-    ``type`` overrides the type that the annotation implies (``FieldType.UUID`` for a ``str``).
-    The other parameters are those of `larvik.schema.FieldSpec`.
-    """
-    options = dict(
-        default=default, doc=doc, type=type, unit=unit, choices=choices, max_length=max_length,
-        label=label, read_only=read_only or not init, immutable=immutable,
-    )  # fmt: skip
-    return _Declared(None, options)
-
-
-def relation(
-    target: str,
-    *,
-    reverse: str | None = None,
-    default: Any = _MISSING,
-    doc: str = "",
-    on_delete: OnDelete = OnDelete.SET_NULL,
-    read_only: bool = False,
-    immutable: bool = False,
-    init: bool = True,
-) -> Any:
-    """Declare a reference to a row of the model named `target`, seen back there as `reverse`."""
-    options = dict(
-        reverse=reverse, default=default, doc=doc, on_delete=on_delete,
-        read_only=read_only or not init, immutable=immutable,
-    )  # fmt: skip
-    return _Declared(target, options)
 
 
 class ForeignKeyDescriptor:
@@ -156,17 +96,25 @@ class Related(Generic[M]):
         self.name = name
 
     @overload
-    def __get__(self, row: None, owner: type[Model]) -> Related[M]: ...
+    def __get__(self, row: None, owner: type[Model]) -> Self: ...
+    @overload
+    def __get__(self: Related[A], row: Model, owner: type[Model]) -> ArrayQuerySet[A]: ...
     @overload
     def __get__(self, row: Model, owner: type[Model]) -> QuerySet[M]: ...
-    def __get__(self, row: Model | None, owner: type[Model]) -> Related[M] | QuerySet[M]:
+    def __get__(self, row: Model | None, owner: type[Model]) -> Any:
         return self if row is None else row.related(self.name)
 
 
 class Manager:
     """``Model.objects``: a fresh query over all visible rows of the class."""
 
-    def __get__(self, row: object, owner: type[M]) -> QuerySet[M]:
+    @overload
+    def __get__(self, row: object, owner: type[A]) -> ArrayQuerySet[A]: ...
+    @overload
+    def __get__(self, row: object, owner: type[T]) -> TableQuerySet[T]: ...
+    @overload
+    def __get__(self, row: object, owner: type[M]) -> QuerySet[M]: ...
+    def __get__(self, row: object, owner: type[Model]) -> QuerySet[Any]:
         from larvik.query.queryset import QuerySet
 
         return QuerySet.of(owner)
@@ -177,94 +125,40 @@ class ModelMeta(type):
     """Turns annotations into a `ModelSpec`, registers it, and installs the descriptors."""
 
     def __new__(
-        mcs, name: str, bases: tuple[type, ...], body: dict[str, Any], *, abstract: bool = False, **options: Any
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        body: dict[str, Any],
+        *,
+        abstract: bool = False,
+        **options: Any,
     ) -> Any:
-        declared = _declarations(name, body)
+        declared = declarations(body)
         for key in declared:
             body.pop(key, None)
-        cls = super().__new__(mcs, name, bases, body)
+        cls: Any = super().__new__(mcs, name, bases, body)
         inherited: dict[str, tuple[str, Any]] = {}
         for base in reversed(cls.__mro__[1:]):
             inherited.update(vars(base).get("_declared", {}))
-        cls._declared = {**inherited, **declared}  # type: ignore[attr-defined]
+        cls._declared = {**inherited, **declared}
         if not abstract:
-            _define(cls, options)
+            spec = spec_of(cls, options)
+            registry.add(spec)
+            classes[spec.name] = cls
+            install(cls, spec)
         return cls
 
     def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **options: Any) -> None:
         super().__init__(name, bases, body)
 
 
-def _declarations(name: str, body: dict[str, Any]) -> dict[str, tuple[str, Any]]:
-    found = {}
-    for key, annotation in body.get("__annotations__", {}).items():
-        text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-        if key.startswith("_") or "ClassVar" in text:
-            continue
-        found[key] = (text, body.get(key, _MISSING))
-    return found
-
-
-def _define(cls: Any, options: dict[str, Any]) -> None:
-    fields: list[FieldSpec] = []
-    relations: list[RelationSpec] = []
-    for key, (annotation, value) in cls._declared.items():
-        nullable = bool(re.search(r"\|\s*None\b", annotation))
-        if isinstance(value, _Declared) and value.target:
-            relations.append(_relation_spec(key, value, nullable))
-        else:
-            fields.append(_field_spec(cls.__name__, key, annotation, value, nullable))
-    package = cls.__module__.partition(".")[0]
-    prefix = "" if package == "larvik" else f"{package}_"
-    part_of = options.pop("part_of", None)
-    spec = ModelSpec(
-        name=cls.__name__,
-        table=options.pop("table", prefix + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()),
-        fields=tuple(fields),
-        relations=tuple(relations),
-        doc=(cls.__doc__ or "").partition("\n\n")[0].strip(),
-        is_array=any(base.__name__ == "LarvikArray" for base in cls.__mro__),
-        is_part=part_of is not None,
-        part_of=part_of,
-        package=package,
-        **options,
-    )
-    registry.add(spec)
-    classes[spec.name] = cls
+def install(cls: Any, spec: ModelSpec) -> None:
+    """Give `cls` its spec, and a descriptor for every column and relation."""
     cls._spec = spec
     for column in spec.columns():
         setattr(cls, column.name, ColumnDescriptor(column))
     for item in spec.relations:
         setattr(cls, item.name, ForeignKeyDescriptor(item))
-
-
-def _relation_spec(name: str, value: _Declared, nullable: bool) -> RelationSpec:
-    options = dict(value.options)
-    options.pop("default")
-    if not nullable and options["on_delete"] is OnDelete.SET_NULL:
-        options["on_delete"] = OnDelete.CASCADE
-    return RelationSpec(name=name, target=str(value.target), nullable=nullable, **options)
-
-
-def _field_spec(model: str, name: str, annotation: str, value: Any, nullable: bool) -> FieldSpec:
-    options = dict(value.options) if isinstance(value, _Declared) else {"default": value}
-    plain = re.sub(r"\s*\|\s*None\b", "", annotation).strip()
-    kind = options.pop("type", None) or _TYPES.get(plain)
-    if kind is None:
-        raise InvalidArgumentError(
-            f"{model}.{name}: {annotation!r} is not a field type. {suggestion(plain, _TYPES)}",
-            reason="MODEL_INVALID",
-        )
-    default = options.pop("default", _MISSING)
-    has_default = default is not _MISSING or nullable
-    return FieldSpec(
-        name=name,
-        type=kind,
-        nullable=nullable,
-        has_default=has_default,
-        default=None if default is _MISSING else default,
-        **options,
-    )
 
 
 class Model(metaclass=ModelMeta, abstract=True):
@@ -286,7 +180,9 @@ class Model(metaclass=ModelMeta, abstract=True):
     DoesNotExist: ClassVar[type[NotFoundError]]
     MultipleObjectsReturned: ClassVar[type[InvalidArgumentError]]
 
-    id: str = field(type=FieldType.UUID, doc="UUIDv7, made by the caller; never reused.", immutable=True, default=None)
+    id: str = field(
+        type=FieldType.UUID, doc="UUIDv7, made by the caller; never reused.", immutable=True, default=None
+    )
     created_at: datetime = field(doc="When the row was stored.", init=False, default=None)
     updated_at: datetime = field(doc="When the row last changed.", init=False, default=None)
     revision: int = field(doc="Counts every change, from 1.", init=False, default=1)
@@ -298,7 +194,11 @@ class Model(metaclass=ModelMeta, abstract=True):
         cls.MultipleObjectsReturned = type(
             "MultipleObjectsReturned",
             (InvalidArgumentError,),
-            {**where, "__qualname__": f"{cls.__qualname__}.MultipleObjectsReturned", "default_reason": "OBJECTS_MULTIPLE"},
+            {
+                **where,
+                "__qualname__": f"{cls.__qualname__}.MultipleObjectsReturned",
+                "default_reason": "OBJECTS_MULTIPLE",
+            },
         )
 
     def __init__(self, **values: Any) -> None:
@@ -309,7 +209,10 @@ class Model(metaclass=ModelMeta, abstract=True):
         self._page: list[Any] | None = None
         for name in values:
             if self._spec.column(name) is None and self._spec.relation(name) is None:
-                names = [*(column.name for column in self._spec.columns()), *(r.name for r in self._spec.relations)]
+                names = [
+                    *(column.name for column in self._spec.columns()),
+                    *(r.name for r in self._spec.relations),
+                ]
                 raise InvalidArgumentError(
                     f"{self._spec.name} has no field {name!r}. {suggestion(name, names)}",
                     reason="FIELD_UNKNOWN",
@@ -366,19 +269,24 @@ class Model(metaclass=ModelMeta, abstract=True):
         self._values[name] = clean(spec, value, model=self._spec.name)
         self._changed.add(name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
-            names = [*(column.name for column in self._spec.columns()), *(r.name for r in self._spec.relations)]
-            raise AttributeError(f"{self._spec.name} has no field {name!r}. {suggestion(name, names)}")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # so that type checkers refuse names that the model has not
 
-    def __getattr__(self, name: str) -> Any:
-        # Only reached when the class lacks the name: a reverse side that a user's model declared.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name in self._reverses():
-            return self.related(name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        def __setattr__(self, name: str, value: object) -> None:
+            if not name.startswith("_") and not hasattr(type(self), name):
+                names = [
+                    *(column.name for column in self._spec.columns()),
+                    *(r.name for r in self._spec.relations),
+                ]
+                raise AttributeError(f"{self._spec.name} has no field {name!r}. {suggestion(name, names)}")
+            super().__setattr__(name, value)
+
+        def __getattr__(self, name: str) -> Any:
+            # Only reached when the class lacks the name: a reverse side that a user's model declared.
+            if name.startswith("_"):
+                raise AttributeError(name)
+            if name in self._reverses():
+                return self.related(name)
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     def _reverses(self) -> Mapping[str, Any]:
         connection = self._connection
@@ -409,20 +317,21 @@ class Model(metaclass=ModelMeta, abstract=True):
         self._page = None
         self._connection = None
         if state["url"] is not None:
-            from larvik.connection import LazyConnection
+            from larvik.connection import lazy_connection
 
-            self._connection = LazyConnection(state["url"])
+            self._connection = lazy_connection(state["url"])
 
     def _bound(self) -> Connection:
-        from larvik.connection import current
+        from larvik.connection import alive, current
 
-        return self._connection if self._connection is not None else current()
+        return alive(self._connection) if self._connection is not None else current()
 
     def _fetch_related(self, spec: RelationSpec) -> Model:
         """Fetch the relation for this row, and for its whole page in the same statement."""
         from larvik.query.fetch import fetch_relation
 
-        return fetch_relation(self, spec)
+        found: Model = fetch_relation(self, spec)
+        return found
 
     def related(self, name: str) -> QuerySet[Any]:
         """Return the query of the rows that point here under the reverse name `name`."""
@@ -476,6 +385,16 @@ class Owned(Model, abstract=True):
     team: Team | None = relation("Team", doc="The team that shares the row.", default=None)
     deleted_at: datetime | None = field(doc="When the row went to the trash.", init=False, default=None)
 
+    @property
+    def tags(self) -> TagQuerySet:
+        """The tags of the row: ``row.tags.add("good")``, ``row.tags.names()``."""
+        return cast("TagQuerySet", self.related("tags"))
+
+    @property
+    def key_values(self) -> KeyValueQuerySet:
+        """The key-value pairs of the row: ``row.key_values.set(dose="5 mg")``."""
+        return cast("KeyValueQuerySet", self.related("key_values"))
+
 
 class Part(Model, abstract=True):
     """Base of rows that belong to an object of any model, and live and die with it."""
@@ -486,4 +405,14 @@ class Part(Model, abstract=True):
 if TYPE_CHECKING:
     from larvik.models.identity import Subject, Team
 
-__all__ = ["ForeignKeyDescriptor", "LarvikError", "Manager", "Model", "Owned", "Part", "Related", "classes", "field", "registry", "relation"]
+__all__ = [
+    "Manager",
+    "Model",
+    "Owned",
+    "Part",
+    "Related",
+    "classes",
+    "field",
+    "registry",
+    "relation",
+]

@@ -15,7 +15,9 @@ class Scan(Part, part_of="biometa__scan", indexes=(("object_id",),)):
     """How the image was scanned: sizes, physical sizes, time increment, pixel type."""
 
     name: str | None = field(default=None, label="Name", max_length=1000, doc="Image name in the file.")
-    dimension_order: str | None = field(default=None, label="DimensionOrder", max_length=20, doc="Order in the file.")
+    dimension_order: str | None = field(
+        default=None, label="DimensionOrder", max_length=20, doc="Order in the file."
+    )
     pixel_type: str | None = field(default=None, label="PixelType", max_length=20, doc="OME pixel type.")
     significant_bits: int | None = field(default=None, label="SignificantBits", doc="Bits that carry signal.")
     size_x: int | None = field(default=None, label="SizeX", doc="Pixels along x.")
@@ -23,9 +25,15 @@ class Scan(Part, part_of="biometa__scan", indexes=(("object_id",),)):
     size_z: int | None = field(default=None, label="SizeZ", doc="Sections.")
     size_c: int | None = field(default=None, label="SizeC", doc="Channels.")
     size_t: int | None = field(default=None, label="SizeT", doc="Time points.")
-    physical_size_x: float | None = field(default=None, label="PhysicalSizeX", unit="micrometer", doc="Pixel width.")
-    physical_size_y: float | None = field(default=None, label="PhysicalSizeY", unit="micrometer", doc="Pixel height.")
-    physical_size_z: float | None = field(default=None, label="PhysicalSizeZ", unit="micrometer", doc="Section step.")
+    physical_size_x: float | None = field(
+        default=None, label="PhysicalSizeX", unit="micrometer", doc="Pixel width."
+    )
+    physical_size_y: float | None = field(
+        default=None, label="PhysicalSizeY", unit="micrometer", doc="Pixel height."
+    )
+    physical_size_z: float | None = field(
+        default=None, label="PhysicalSizeZ", unit="micrometer", doc="Section step."
+    )
     time_increment: float | None = field(default=None, label="TimeIncrement", unit="second", doc="Time step.")
     acquisition_date: str | None = field(
         default=None, label="AcquisitionDate", max_length=40, doc="As the file has it, ISO 8601."
@@ -45,10 +53,16 @@ class Channel(Part, part_of="biometa__channels", indexes=(("object_id", "index")
         default=None, label="ExcitationWavelength", unit="nanometer", doc="Excitation wavelength."
     )
     color: str | None = field(default=None, label="Color", max_length=9, doc="``#rrggbb`` for display.")
-    illumination_type: str | None = field(default=None, label="IlluminationType", max_length=100, doc="OME enum.")
-    acquisition_mode: str | None = field(default=None, label="AcquisitionMode", max_length=100, doc="OME enum.")
+    illumination_type: str | None = field(
+        default=None, label="IlluminationType", max_length=100, doc="OME enum."
+    )
+    acquisition_mode: str | None = field(
+        default=None, label="AcquisitionMode", max_length=100, doc="OME enum."
+    )
     contrast_method: str | None = field(default=None, label="ContrastMethod", max_length=100, doc="OME enum.")
-    pinhole_size: float | None = field(default=None, label="PinholeSize", unit="micrometer", doc="Pinhole diameter.")
+    pinhole_size: float | None = field(
+        default=None, label="PinholeSize", unit="micrometer", doc="Pinhole diameter."
+    )
     samples_per_pixel: int | None = field(default=None, label="SamplesPerPixel", doc="Samples, 3 for RGB.")
     nd_filter: float | None = field(default=None, label="NDFilter", doc="Neutral density, 0 to 1.")
     window_start: float | None = field(default=None, label="WindowStart", doc="Intensity shown black.")
@@ -64,11 +78,19 @@ class Plane(Part, part_of="biometa__planes", indexes=(("object_id", "the_t", "th
     the_z: int = field(label="TheZ", doc="Section, from 0.")
     the_c: int = field(label="TheC", doc="Channel, from 0.")
     the_t: int = field(label="TheT", doc="Time point, from 0.")
-    delta_t: float | None = field(default=None, label="DeltaT", unit="second", doc="Since the acquisition began.")
+    delta_t: float | None = field(
+        default=None, label="DeltaT", unit="second", doc="Since the acquisition began."
+    )
     exposure_time: float | None = field(default=None, label="ExposureTime", unit="second", doc="Exposure.")
-    position_x: float | None = field(default=None, label="PositionX", unit="micrometer", doc="Stage position.")
-    position_y: float | None = field(default=None, label="PositionY", unit="micrometer", doc="Stage position.")
-    position_z: float | None = field(default=None, label="PositionZ", unit="micrometer", doc="Stage position.")
+    position_x: float | None = field(
+        default=None, label="PositionX", unit="micrometer", doc="Stage position."
+    )
+    position_y: float | None = field(
+        default=None, label="PositionY", unit="micrometer", doc="Stage position."
+    )
+    position_z: float | None = field(
+        default=None, label="PositionZ", unit="micrometer", doc="Stage position."
+    )
 
 
 class Objective(Part, part_of="biometa__objective", indexes=(("object_id",),)):
@@ -77,7 +99,9 @@ class Objective(Part, part_of="biometa__objective", indexes=(("object_id",),)):
     manufacturer: str | None = field(default=None, label="Manufacturer", max_length=1000, doc="Maker.")
     model: str | None = field(default=None, label="Model", max_length=1000, doc="Model.")
     nominal_magnification: float | None = field(default=None, label="NominalMagnification", doc="Engraved.")
-    calibrated_magnification: float | None = field(default=None, label="CalibratedMagnification", doc="Measured.")
+    calibrated_magnification: float | None = field(
+        default=None, label="CalibratedMagnification", doc="Measured."
+    )
     lens_na: float | None = field(default=None, label="LensNA", doc="Numerical aperture.")
     immersion: str | None = field(default=None, label="Immersion", max_length=100, doc="OME enum.")
     correction: str | None = field(default=None, label="Correction", max_length=100, doc="OME enum.")
@@ -103,6 +127,10 @@ class Detector(Part, part_of="biometa__detector", indexes=(("object_id", "index"
 class OriginalMetadata(Part, part_of="biometa__original", indexes=(("object_id",),)):
     """The metadata exactly as the file had it: OME-XML, vendor text or attributes."""
 
-    format: str = field(max_length=100, label="Format", doc="``ome-xml``, ``imagej``, ``ngff`` or a reader's name.")
+    format: str = field(
+        max_length=100, label="Format", doc="``ome-xml``, ``imagej``, ``ngff`` or a reader's name."
+    )
     text: str = field(max_length=16 * 2**20, label="Text", doc="The whole text.")
-    attributes: dict[str, Any] | None = field(default=None, label="Attributes", doc="Keys that the text was read into.")
+    attributes: dict[str, Any] | None = field(
+        default=None, label="Attributes", doc="Keys that the text was read into."
+    )

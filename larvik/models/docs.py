@@ -54,7 +54,11 @@ def _section(spec: ModelSpec) -> str:
     lines += ["| field | type | unit | meaning |", "| --- | --- | --- | --- |"]
     lines += [_field_line(field) for field in spec.fields]
     if spec.relations:
-        lines += ["", "| relation | to | null | on delete | reverse | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            "",
+            "| relation | to | null | on delete | reverse | meaning |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         lines += [_relation_line(relation) for relation in spec.relations]
     reverses = [item for item in registry.reverses(spec.name).values() if not item.generic]
     if reverses:
@@ -91,7 +95,10 @@ def _relation_line(relation: RelationSpec) -> str:
 def main() -> int:
     """Print the page, or with ``--check FILE`` compare it with a file."""
     parser = argparse.ArgumentParser(description="Reference of every model, as Markdown.")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="exit 1 when FILE is not up to date")
+    parser.add_argument(
+        "--check", type=Path, nargs="?", const=Path("docs/models.md"), metavar="FILE",
+        help="exit 1 when FILE (docs/models.md) is not up to date",
+    )  # fmt: skip
     check = parser.parse_args().check
     if check is None:
         sys.stdout.write(render())

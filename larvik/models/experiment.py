@@ -44,8 +44,12 @@ class Animal(Owned, indexes=(("name", "id"),)):
     species: str | None = field(default=None, max_length=400, doc="Species or strain.")
     sex: str | None = field(default=None, choices=("female", "male", "unknown"), doc="Sex of the animal.")
     age_days: float | None = field(default=None, unit="day", doc="Age when sampled.")
-    experiment: Experiment | None = relation("Experiment", reverse="animals", default=None, doc="Its experiment.")
-    group: ExperimentalGroup | None = relation("ExperimentalGroup", reverse="animals", default=None, doc="Its group.")
+    experiment: Experiment | None = relation(
+        "Experiment", reverse="animals", default=None, doc="Its experiment."
+    )
+    group: ExperimentalGroup | None = relation(
+        "ExperimentalGroup", reverse="animals", default=None, doc="Its group."
+    )
 
     samples: ClassVar[Related[Sample]] = Related("samples")
 
@@ -69,8 +73,12 @@ class Sample(Owned, indexes=(("name", "id"), ("experiment_id", "id"))):
 
     name: str = field(max_length=400, doc="Name of the sample.")
     description: str = field(default="", max_length=100_000, doc="Preparation, in plain text.")
-    experiment: Experiment | None = relation("Experiment", reverse="samples", default=None, doc="Its experiment.")
-    group: ExperimentalGroup | None = relation("ExperimentalGroup", reverse="samples", default=None, doc="Its group.")
+    experiment: Experiment | None = relation(
+        "Experiment", reverse="samples", default=None, doc="Its experiment."
+    )
+    group: ExperimentalGroup | None = relation(
+        "ExperimentalGroup", reverse="samples", default=None, doc="Its group."
+    )
     animal: Animal | None = relation(
         "Animal", reverse="samples", default=None, on_delete=OnDelete.SET_NULL, doc="Where it was taken from."
     )

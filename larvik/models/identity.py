@@ -5,7 +5,7 @@ from __future__ import annotations
 from larvik.models.base import Model, field
 
 
-class Subject(Model):
+class Subject(Model, unique=(("name",),)):
     """Somebody or something that calls Larvik: a person, a service or a worker."""
 
     name: str = field(max_length=200, doc="Unique login or service name.")

@@ -8,6 +8,9 @@ from larvik.models.base import Owned, Related, field, relation
 from larvik.schema import OnDelete
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from larvik.models.array import Representation, Transformation
     from larvik.models.experiment import ExperimentalGroup
 
@@ -32,3 +35,10 @@ class ROI(Owned, indexes=(("representation_id", "id"),)):
     )
 
     transformations: ClassVar[Related[Transformation]] = Related("transformations")
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """The vertices, shape (n, len(vertex_dims)), float64, in pixels of level 0; a copy."""
+        from larvik.array.vertices import decode
+
+        return decode(self.vertices, len(self.vertex_dims))

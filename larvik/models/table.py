@@ -21,10 +21,16 @@ class Table(Owned, indexes=(("name", "id"),)):
     description: str = field(default="", max_length=100_000, doc="What was measured.")
     columns: dict[str, Any] = field(read_only=True, default=None, doc="Column name to Arrow type, in order.")
     num_rows: int = field(read_only=True, default=0, doc="Rows of the table.")
-    location: str = field(read_only=True, default="", max_length=2000, doc="Parquet file below the store's root.")
+    location: str = field(
+        read_only=True, default="", max_length=2000, doc="Parquet file below the store's root."
+    )
     stored_bytes: int = field(read_only=True, default=0, unit="byte", doc="Bytes in the store.")
-    experiment: Experiment | None = relation("Experiment", reverse="tables", default=None, doc="Its experiment.")
-    sample: Sample | None = relation("Sample", reverse="tables", default=None, doc="Sample it was measured on.")
+    experiment: Experiment | None = relation(
+        "Experiment", reverse="tables", default=None, doc="Its experiment."
+    )
+    sample: Sample | None = relation(
+        "Sample", reverse="tables", default=None, doc="Sample it was measured on."
+    )
     representation: Representation | None = relation(
         "Representation", reverse="tables", default=None, doc="Image it was measured on."
     )
@@ -35,4 +41,5 @@ class Table(Owned, indexes=(("name", "id"),)):
 
     def frame(self) -> pandas.DataFrame:
         """Return every row as a pandas DataFrame."""
-        return self.arrow().to_pandas()
+        frame: pandas.DataFrame = self.arrow().to_pandas()
+        return frame

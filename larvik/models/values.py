@@ -72,7 +72,7 @@ def _string(spec: FieldSpec, name: str, value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise _invalid(name, "contains a lone surrogate, which is not valid Unicode text") from None
-    return value
+    return value if type(value) is str else str.__str__(value)  # NumPy's text and enums become plain
 
 
 def _int64(spec: FieldSpec, name: str, value: object) -> int:
@@ -102,7 +102,7 @@ def _float64(spec: FieldSpec, name: str, value: object) -> float:
         raise _invalid(name, f"takes a number, not {_shown(value)}") from None
     if not math.isfinite(number):
         raise _invalid(name, f"takes a finite number, not {number}")
-    return number
+    return number + 0.0  # makes -0.0 zero: SQLite does not keep its sign
 
 
 def _bool(spec: FieldSpec, name: str, value: object) -> bool:
@@ -123,7 +123,15 @@ def _timestamp(spec: FieldSpec, name: str, value: object) -> datetime:
         raise _invalid(name, f"takes a date and time, not {_shown(value)}")
     if value.tzinfo is None:
         raise _invalid(name, "needs a time zone, for example datetime.now(UTC)")
-    return value.astimezone(UTC)
+    try:
+        utc = value.astimezone(UTC)
+    except OverflowError:
+        raise _invalid(name, "lies outside the years 1 to 9999 in UTC") from None
+    if type(utc) is datetime:
+        return utc
+    return datetime(  # pandas' Timestamp, without its nanoseconds
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
+    )  # fmt: skip
 
 
 def _uuid(spec: FieldSpec, name: str, value: object) -> str:
@@ -132,11 +140,14 @@ def _uuid(spec: FieldSpec, name: str, value: object) -> str:
 
 def _json(spec: FieldSpec, name: str, value: object) -> object:
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _invalid(name, "contains a lone surrogate, which is not valid Unicode text") from None
     except (TypeError, ValueError, RecursionError):
         raise _invalid(name, "takes only what JSON can hold (no NaN, no objects)") from None
-    if len(text) > MAX_VALUE_BYTES:
-        raise _invalid(name, f"has {len(text)} bytes of JSON; at most {MAX_VALUE_BYTES} fit")
+    if size > MAX_VALUE_BYTES:
+        raise _invalid(name, f"has {size} bytes of JSON; at most {MAX_VALUE_BYTES} fit")
     if "\\u0000" in text:
         raise _invalid(name, "contains a NUL character, which databases cannot hold")
     return json.loads(text)

@@ -82,7 +82,9 @@ def resolve(registry: Registry, model: str, text: str, *, lookups: bool = True) 
         hops.append(hop)
         spec, names = hop.target, names[used:]
         if len(hops) > MAX_HOPS:
-            raise InvalidArgumentError(f"{text!r} follows more than {MAX_HOPS} relations.", reason="FIELD_INVALID")
+            raise InvalidArgumentError(
+                f"{text!r} follows more than {MAX_HOPS} relations.", reason="FIELD_INVALID"
+            )
     return _ending(registry, spec, hops, names, text, lookups)
 
 
@@ -114,7 +116,8 @@ def _ending(
     rest = names[1:]
     if rest and not lookups:
         raise InvalidArgumentError(
-            f"{spec.name}.{column.name} is a field; {'__'.join(rest)!r} cannot follow it.", reason="FIELD_UNKNOWN"
+            f"{spec.name}.{column.name} is a field; {'__'.join(rest)!r} cannot follow it.",
+            reason="FIELD_UNKNOWN",
         )
     return ResolvedPath(tuple(hops), column, _lookup(column, rest, text))
 
@@ -149,7 +152,7 @@ def _lookup(column: FieldSpec, names: list[str], text: str) -> Lookup:
     if len(names) > 1 or names[0] not in set(Lookup):
         raise InvalidArgumentError(
             f"{text!r}: {'__'.join(names)[:80]!r} is neither a lookup nor a relation of {column.name}."
-            f" {suggestion(names[0][:80], [*Lookup])}",
+            f" {suggestion(names[0][:80], [lookup.value for lookup in Lookup])}",
             reason="LOOKUP_UNKNOWN",
             field=text,
         )

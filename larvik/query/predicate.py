@@ -44,7 +44,9 @@ class Compare:
     """One comparison.
 
     ``path`` names relations, then a column: ``("sample", "experiment", "name")``; hops over parts
-    are one name each: ``("biometa__channels", "emission_wavelength")``. ``value`` is cleaned:
+    are one name each: ``("biometa__channels", "emission_wavelength")``. A key of key-value pairs may
+    stand for the column, ``("key_values", "dose")``: compared as text, or with numbers as a number;
+    each such comparison speaks of a pair of its own. ``value`` is cleaned:
     one scalar of the column's type; for ``in`` a tuple of them or a `Query` whose ids are meant;
     for ``range`` a pair; for ``isnull`` a bool.
     """
