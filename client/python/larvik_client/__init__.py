@@ -1,0 +1,1 @@
+"""The client: connections to a Larvik server over gRPC and Arrow Flight."""

@@ -1,0 +1,1 @@
+"""The one bridge between domain values and what travels: protobuf messages, Arrow batches, statuses."""

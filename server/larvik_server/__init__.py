@@ -1,0 +1,1 @@
+"""The server: gRPC and Flight listeners over `larvik.services`."""

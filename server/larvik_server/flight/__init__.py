@@ -1,0 +1,1 @@
+"""The Flight listener: a process of its own, so that bulk data never waits for anything else."""

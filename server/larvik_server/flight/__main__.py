@@ -1,0 +1,112 @@
+"""A data process: ``python -m larvik_server.flight``, started and fed by `larvik_server.process`.
+
+It imports everything first, then reads its `FlightConfig` as one line from standard input, answers with one
+line on standard output (``{"port": ...}`` or ``{"error": ...}``), and serves until it is told to stop or the
+input ends, which it does when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow.flight  # noqa: F401  # the imports below take most of the time until a parent has its settings
+
+from larvik.errors import LarvikError, PreconditionError
+from larvik.services.bundle import open_services
+from larvik_server.access import RevokedKeys
+from larvik_server.flight.config import FlightConfig
+from larvik_server.flight.gate import Gate, hide_tracebacks
+from larvik_server.flight.memory import keep_freed_memory
+from larvik_server.flight.server import FlightServer
+from larvik_server.flight.streams import Streams
+from larvik_server.flight.tickets import Tickets
+
+
+def main() -> int:
+    """Serve; return the exit code."""
+    keep_freed_memory()
+    hide_tracebacks()
+    stop = threading.Event()
+    # The terminal sends SIGINT to parent and child alike; the parent decides when this process stops.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    line = sys.stdin.readline()
+    if not line:
+        return 0  # the parent gave up before it began
+    try:
+        config = FlightConfig.from_json(line)
+        return _serve(config, stop)
+    except LarvikError as error:
+        _answer({"error": error.message, "reason": error.reason})
+        return 1
+
+
+def _serve(config: FlightConfig, stop: threading.Event) -> int:
+    with open_services(config.services, lock=False, create=False) as services:
+        revoked = RevokedKeys(services.identity.revoked_keys)
+        gate = Gate(services.identity, revoked)
+        streams = Streams(config.streams, config.streams_per_subject, revoked)
+        tickets = Tickets(config.ticket_secret, config.ticket_seconds)
+        server = _listen(config, lambda: FlightServer(
+            config.location, services, gate, tickets, streams, config.listed, _tls(config)
+        ))  # fmt: skip
+        _answer({"port": server.port})
+        from larvik_server import logs
+
+        logs.configure(config.log_format, config.log_level)
+        threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
+        stop.wait()
+        gate.is_draining = True
+        _drain(server, config.grace_s)
+        revoked.stop()
+    return 0
+
+
+def _listen(config: FlightConfig, make: object) -> FlightServer:
+    import pyarrow as pa
+
+    try:
+        server: FlightServer = make()  # type: ignore[operator]
+    except (pa.ArrowException, OSError) as error:
+        raise PreconditionError(
+            f"The Flight port {config.port} of {config.host} cannot be taken: another program may listen"
+            " there. Choose another with --flight-port.",
+            reason="PORT_IN_USE",
+            field="flight_port",
+        ) from error
+    return server
+
+
+def _tls(config: FlightConfig) -> tuple[bytes, bytes] | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Path(config.tls_cert).read_bytes(), Path(config.tls_key).read_bytes()
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    while sys.stdin.readline():
+        pass
+    stop.set()
+
+
+def _drain(server: FlightServer, grace_s: float) -> None:
+    """Let running streams finish for a while, then end the process with those that do not."""
+    closing = threading.Thread(target=server.shutdown, daemon=True)
+    closing.start()
+    closing.join(grace_s)
+    if closing.is_alive():
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _answer(message: dict[str, object]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

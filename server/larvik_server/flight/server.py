@@ -1,0 +1,170 @@
+"""The Flight server: thin handlers over reads, puts and listings, each behind the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from larvik.errors import InvalidArgumentError, UnsupportedError
+from larvik.proto.v1 import flight_pb2
+from larvik.services.bundle import Services
+from larvik.wire.messages import parse
+from larvik.wire.records import encode_record
+from larvik.wire.values import decode_row
+from larvik_server.flight.gate import CALL, Call, Gate, handler
+from larvik_server.flight.listing import Listing
+from larvik_server.flight.puts import put_blocks, put_table
+from larvik_server.flight.reads import Read, Reads
+from larvik_server.flight.streams import Streams
+from larvik_server.flight.tickets import Tickets, stored_arrays
+
+#: Longest command of a descriptor, in bytes.
+MAX_COMMAND = 64 << 20
+HEALTH = "larvik.v1.health"
+_ACTIONS = ((HEALTH, "Answers SERVING while streams are served."),)
+
+
+class FlightServer(flight.FlightServerBase):
+    """Reads and uploads of one Larvik.
+
+    Parameters
+    ----------
+    location : str
+        ``grpc://host:port`` or ``grpc+tls://host:port``.
+    services : Services
+        Behind it.
+    gate : Gate
+        Every call passes it.
+    tickets : Tickets
+        Makes and redeems tickets.
+    streams : Streams
+        Bounds what is open.
+    listed : int
+        Most arrays, and most tables, of one listing.
+    tls : tuple of bytes, optional
+        Certificate and key, PEM.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        services: Services,
+        gate: Gate,
+        tickets: Tickets,
+        streams: Streams,
+        listed: int,
+        tls: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        super().__init__(location, middleware={CALL: gate}, tls_certificates=[tls] if tls else None)
+        self._services = services
+        self._tickets = tickets
+        self._streams = streams
+        self._reads = Reads(services)
+        self._listing = Listing(services, self._reads, tickets, listed)
+
+    @handler
+    def list_flights(self, call: Call, context: Any, criteria: bytes) -> Iterator[flight.FlightInfo]:
+        """List arrays, tables and models."""
+        return iter(list(self._listing.listed(call.principal, criteria or b"")))
+
+    @handler
+    def get_flight_info(
+        self, call: Call, context: Any, descriptor: flight.FlightDescriptor
+    ) -> flight.FlightInfo:
+        """Tell how to read what a descriptor names."""
+        return self._listing.info(call.principal, descriptor, self._read(call, descriptor))
+
+    @handler
+    def get_schema(
+        self, call: Call, context: Any, descriptor: flight.FlightDescriptor
+    ) -> flight.SchemaResult:
+        """Tell the schema of what a descriptor names."""
+        return flight.SchemaResult(self._read(call, descriptor).schema)
+
+    @handler
+    def do_get(self, call: Call, context: Any, ticket: flight.Ticket) -> flight.FlightDataStream:
+        """Stream what a ticket permits."""
+        body = self._tickets.redeem(call.principal, ticket.ticket)
+        self._streams.check_key(body.key_id)
+        read = self._reads.open(call.principal, body.command, stored_arrays(body))
+        return flight.GeneratorStream(read.schema, self._streams.batches(call, context, read.batches))
+
+    @handler
+    def do_put(
+        self,
+        call: Call,
+        context: Any,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        """Store blocks of an upload session, or a measurement table."""
+        command = self._command(descriptor)
+        kind = command.WhichOneof("kind")
+        with self._streams.slot(call):
+            batches = self._received(call, context, reader)
+            if kind == "upload_put":
+                put_blocks(
+                    self._services,
+                    call.principal,
+                    command.upload_put.upload_id,
+                    batches,
+                    lambda blocks: writer.write(
+                        flight_pb2.UploadPutResult(blocks=blocks).SerializeToString()
+                    ),
+                )
+            elif kind == "table_put":
+                values = decode_row(command.table_put.values)
+                record = put_table(self._services, call.principal, values, reader.schema, batches)
+                answer = flight_pb2.TablePutResult(record=encode_record(record).SerializeToString())
+                writer.write(answer.SerializeToString())
+            else:
+                raise InvalidArgumentError(
+                    "The descriptor's command takes upload_put or table_put here.",
+                    reason="COMMAND_INVALID",
+                    field="command",
+                )
+
+    @handler
+    def do_exchange(self, call: Call, context: Any, *arguments: Any) -> None:
+        """Refuse: this server exchanges nothing."""
+        raise UnsupportedError("This server has no DoExchange.", reason="METHOD_UNKNOWN")
+
+    @handler
+    def list_actions(self, call: Call, context: Any) -> list[tuple[str, str]]:
+        """List the actions."""
+        return list(_ACTIONS)
+
+    @handler
+    def do_action(self, call: Call, context: Any, action: flight.Action) -> list[flight.Result]:
+        """Answer an action."""
+        if action.type != HEALTH:
+            raise UnsupportedError(f"There is no action {action.type[:200]!r}.", reason="METHOD_UNKNOWN")
+        return [flight.Result(pa.py_buffer(b"SERVING"))]
+
+    def _read(self, call: Call, descriptor: flight.FlightDescriptor) -> Read:
+        if descriptor.descriptor_type == flight.DescriptorType.PATH:
+            path = tuple(part.decode("utf-8", "replace") for part in descriptor.path)
+            return self._reads.open_path(call.principal, path)
+        return self._reads.open(call.principal, self._command(descriptor))
+
+    def _command(self, descriptor: flight.FlightDescriptor) -> flight_pb2.FlightCommand:
+        data = descriptor.command or b"" if descriptor.descriptor_type == flight.DescriptorType.CMD else b""
+        if len(data) > MAX_COMMAND:
+            raise InvalidArgumentError(
+                "The descriptor's command is too long.", reason="COMMAND_INVALID", field="command"
+            )
+        return parse(flight_pb2.FlightCommand, data, field="command")
+
+    def _received(
+        self, call: Call, context: Any, reader: flight.MetadataRecordBatchReader
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the batches of an upload, checking now and then that it may go on."""
+        for chunk in reader:
+            self._streams.check(call, context)
+            if chunk.data is not None:
+                call.size_bytes += chunk.data.nbytes
+                yield chunk.data
