@@ -1,0 +1,1 @@
+"""Pictures of arrays: figures, thumbnails, and cards for notebooks."""
