@@ -25,9 +25,9 @@ attributes in Python.
 | bool | `bool` | INTEGER 0, 1 | boolean | bool |
 | timestamp | aware `datetime`, UTC | INTEGER, microseconds | timestamptz | timestamp[us, UTC] |
 | uuid | `str`, canonical lower case | TEXT | uuid | utf8 |
-| json | what JSON holds | TEXT | jsonb | utf8 |
+| json | what JSON holds | TEXT, canonical | json, canonical | utf8 |
 | binary | `bytes` | BLOB | bytea | binary |
-| int64_list, string_list | `tuple` | TEXT, JSON | jsonb | list |
+| int64_list, string_list | `tuple` | TEXT, JSON | json | list |
 
 Relations are columns called `<name>_id`. *On delete* says what happens when the row that is
 pointed at is purged; going to the trash changes nothing else. Fields marked *set by Larvik* cannot

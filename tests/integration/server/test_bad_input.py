@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,7 +23,8 @@ from larvik.wire.batches import encode_block, upload_schema
 from larvik.wire.expressions import encode_expressions
 from larvik.wire.status import DETAILS_KEY, decode_details, decode_flight
 
-LEAKS = re.compile(r"Traceback|File \"|/work/|/tmp/|site-packages|larvik_server[./]")
+ROOT = Path(__file__).parents[3]
+LEAKS = re.compile(rf"Traceback|File \"|{re.escape(str(ROOT))}/|/tmp/|site-packages|larvik_server[./]")
 
 
 @pytest.fixture
