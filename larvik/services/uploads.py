@@ -116,6 +116,12 @@ class UploadService:
         array = self._array_model(model)
         array_id = parse_id(values.get("id") or new_id(), field="id")
         values = {**values, "id": array_id}
+        if not spec.levels:
+            raise InvalidArgumentError(
+                "The spec has no level: it needs one, which says shape, spacing and origin.",
+                reason="SHAPE_INVALID",
+                field="levels",
+            )
         planned = plan_layout(
             spec.dims, spec.shape, spec.dtype, spec.axes, spec.levels[0].spacing, spec.levels[0].origin,
             spec.coordinates, _channel_names(spec, rows), kind=str(values.get("kind") or "intensity"),

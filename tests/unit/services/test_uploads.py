@@ -406,3 +406,11 @@ def test_an_absurd_shape_is_refused_at_once(services, me, shape) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         services.uploads.begin(me, "Representation", {"name": "huge"}, spec, {})
     assert caught.value.reason == "SHAPE_INVALID"
+
+
+def test_a_spec_without_levels_is_refused_by_name(services: Services) -> None:
+    me = services.identity.local()
+    spec = ArraySpec((default_axis("y"), default_axis("x")), "uint8", ())
+    with pytest.raises(InvalidArgumentError, match="no level"):
+        services.uploads.begin(me, "Representation", {"name": "nothing"}, spec, {})
+    assert services.locks.sessions() == []
