@@ -167,6 +167,8 @@ def connect_url(settings: Settings, port: int) -> str:
 
 def _announce(settings: Settings, url: str, flight_port: int, keys: Sequence[IssuedKey]) -> None:
     """Say how to connect; a launcher waits for the line that begins with ``larvik: ready``."""
+    from larvik_server.settings import is_loopback
+
     lines = []
     token = "your token"
     for key in keys:
@@ -176,12 +178,14 @@ def _announce(settings: Settings, url: str, flight_port: int, keys: Sequence[Iss
     elif settings.token is not None:
         token = "what LARVIK_TOKEN holds"
     flight_host = url.split("://")[1].rpartition(":")[0]
+    # On the loopback a larvik:// URL means clear text, unless the caller says otherwise.
+    tls = ", tls=True" if settings.is_tls and is_loopback(flight_host.strip("[]")) else ""
     scheme = "grpc+tls" if settings.is_tls else "grpc"
     lines += [
         f"larvik: ready at {url} (Flight: {scheme}://{flight_host}:{flight_port}), data in {settings.data}",
         "",
         "  import larvik",
-        f'  larvik.connect("{url}", token="{token}")',
+        f'  larvik.connect("{url}", token="{token}"{tls})',
         "",
     ]
     print("\n".join(lines), flush=True)

@@ -18,13 +18,13 @@ from larvik_client.remote import connect
 
 TLS = Path(__file__).resolve().parents[2] / "fixtures" / "tls"
 CERT, KEY = TLS / "cert.pem", TLS / "key.pem"
+ARGUMENTS = ("--tls-cert", str(CERT), "--tls-key", str(KEY))
 TOKEN = "a-preset-token-of-the-test"
 
 
 @pytest.fixture(scope="module")
 def tls_server(tmp_path_factory):
-    arguments = ("--tls-cert", str(CERT), "--tls-key", str(KEY))
-    with larvik_server(tmp_path_factory.mktemp("tls"), token=TOKEN, arguments=arguments) as running:
+    with larvik_server(tmp_path_factory.mktemp("tls"), token=TOKEN, arguments=ARGUMENTS) as running:
         yield running
 
 
@@ -37,6 +37,12 @@ def test_rows_and_pixels_travel_encrypted(tls_server, put_into):
         source = Source(array_id, 1, 0, level.shape, spec.dtype, level.chunks)
         assert (connection.arrays.evaluator.reader(source).read((slice(None), slice(None))) == pixels).all()
         assert connection.catalog.count(Query("Representation")) == 1
+
+
+def test_a_server_on_the_loopback_says_that_it_speaks_tls(tmp_path):
+    with larvik_server(tmp_path, token=TOKEN, arguments=ARGUMENTS) as running:
+        running.stop()
+    assert any(line.strip().startswith("larvik.connect(") and "tls=True" in line for line in running.output)
 
 
 def test_a_certificate_that_is_not_trusted_is_refused(tls_server):
