@@ -7,7 +7,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,7 @@ def serve(flags: Mapping[str, Any], file: Path | None = None) -> int:
         check_exposure(settings)
         return asyncio.run(_serve(settings, child))
     finally:
-        if child.poll() is None:
-            child.terminate()
-        with suppress(OSError):
-            child.wait(5)
+        process.end(child)
 
 
 async def _serve(settings: Settings, child: subprocess.Popen[str]) -> int:

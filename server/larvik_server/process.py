@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from larvik.errors import PreconditionError, UnavailableError
@@ -40,6 +41,21 @@ def spawn() -> subprocess.Popen[str]:
         # A group of its own: SIGINT of the terminal is for the parent alone.
         process_group=0,
     )
+
+
+def end(child: subprocess.Popen[str], patience_s: float = 5.0) -> None:
+    """End a child that may still wait for its configuration: the end of its input tells it to go."""
+    if child.stdin is not None:
+        with suppress(OSError):
+            child.stdin.close()
+    child.terminate()
+    try:
+        child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 class DataProcess:
