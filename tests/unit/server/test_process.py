@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -16,21 +17,23 @@ def catches_sigterm(pid: int) -> bool:
     return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def test_a_child_that_waits_for_its_configuration_ends_by_itself() -> None:
+def listening_child() -> subprocess.Popen[str]:
+    """A child that has come as far as to wait for its configuration."""
     child = process.spawn()
-    try:
-        deadline = time.monotonic() + 60
-        while not catches_sigterm(child.pid):
-            assert time.monotonic() < deadline
-        process.end(child, patience_s=30)
-        assert child.returncode == 0
-    finally:
-        child.kill()
-        child.wait()
+    deadline = time.monotonic() + 60
+    while not catches_sigterm(child.pid):
+        assert time.monotonic() < deadline
+    return child
+
+
+def test_a_child_that_waits_for_its_configuration_ends_by_itself() -> None:
+    child = listening_child()
+    process.end(child, patience_s=30)
+    assert child.returncode == 0
 
 
 def test_a_child_that_does_not_listen_is_killed() -> None:
-    child = process.spawn()
+    child = listening_child()
     child.send_signal(signal.SIGSTOP)
     process.end(child, patience_s=0.1)
     assert child.returncode == -signal.SIGKILL
