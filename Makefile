@@ -60,7 +60,7 @@ check: $(VENV)/.ready $(TOOLS)/.protoc-ready ## prove format, lint, types, layer
 	@echo "check: types"
 	@$(BIN)/mypy --no-error-summary
 	@echo "check: layers"
-	@report=$$($(BIN)/lint-imports) || { echo "$$report"; exit 1; }
+	@report=$$($(BIN)/lint-imports --no-cache) || { echo "$$report"; exit 1; }
 	@echo "check: contract and generated code"
 	@$(BIN)/buf lint protos
 	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2> /dev/null || true); \

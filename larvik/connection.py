@@ -172,8 +172,8 @@ class _Opening:
 
     connection: Connection
     where: str
-    token: str | None
-    options: dict[str, Any]
+    token: str | None = field(repr=False)
+    options: dict[str, Any] = field(repr=False)  # those of a store may hold a secret
     pid: int = field(default_factory=os.getpid)
     inherited: list[Connection] = field(default_factory=list)  # of parent processes; never used, never closed
 

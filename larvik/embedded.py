@@ -6,7 +6,7 @@ import concurrent.futures.thread  # noqa: F401  # its hooks around fork come in 
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -38,10 +38,13 @@ _LONGEST_WARM_UP_S = 10.0
 class EmbeddedArrays(BoundUploads):
     """Pixels and tables of one folder, for its local user. Satisfies `larvik.connection.Arrays`."""
 
-    def __init__(self, services: Services, principal: Principal, url: str) -> None:
+    def __init__(
+        self, services: Services, principal: Principal, url: str, here: Callable[[], _Opened]
+    ) -> None:
         super().__init__(lambda: services.uploads, principal)
         self._services = services
         self._url = url
+        self._here = here
         self._evaluator: LocalEvaluator | None = None
 
     @property
@@ -54,7 +57,9 @@ class EmbeddedArrays(BoundUploads):
         return self._evaluator
 
     def _open(self, source: Source) -> RegionReader:
-        return self._services.arrays.source_reader(self._principal, source)
+        # Lazy arrays outlive a close and a fork: what is open now, in this process, reads for them.
+        opened = self._here()
+        return opened.services.arrays.source_reader(opened.principal, source)
 
     def begin(  # type: ignore[override]  # gives what connections promise
         self,
@@ -197,7 +202,7 @@ class EmbeddedConnection:
             if self._opened is None or self._opened.pid != os.getpid():
                 if self._opened is not None:
                     self._inherited.append(self._opened)  # the parent's: never used here, never closed here
-                self._opened = _Opened(self._config, self.url, create=self._create)
+                self._opened = _Opened(self._config, self.url, self._here, create=self._create)
             return self._opened
 
     def __enter__(self) -> Self:
@@ -215,16 +220,16 @@ class EmbeddedConnection:
 class _Opened:
     """What one process has open."""
 
-    def __init__(self, config: ServiceConfig, url: str, *, create: bool) -> None:
+    def __init__(self, config: ServiceConfig, url: str, here: Callable[[], _Opened], *, create: bool) -> None:
         self.pid = os.getpid()
         self.services = open_services(config, create=create)
         try:
-            principal = self.services.identity.local()
+            self.principal = self.services.identity.local()
         except BaseException:
             self.services.close()
             raise
-        self.catalog = BoundCatalog(self.services.catalog, principal, self.services.edited)
-        self.arrays = EmbeddedArrays(self.services, principal, url)
+        self.catalog = BoundCatalog(self.services.catalog, self.principal, self.services.edited)
+        self.arrays = EmbeddedArrays(self.services, self.principal, url, here)
         # Also when nobody closes the connection before the interpreter ends.
         self._finish = weakref.finalize(self, _finish, self.services, self.pid)
 

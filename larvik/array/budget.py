@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from larvik.array.expression import Constant, Expression, Operation
 from larvik.array.grids import grid_of
 from larvik.array.operators import OPERATORS
+from larvik.array.operators.reduction import Reduction
 from larvik.array.regions import Bounds, Grid, cut_up, grouped, nbytes
 from larvik.errors import ResourceExhaustedError
 
@@ -101,17 +102,14 @@ class Estimates:
         key = (id(node), kept)
         found = self._steps.get(key)
         if found is None:
-            source, axes = node.inputs[0], node.parameters["axes"]
+            operator, axes = OPERATORS[node.op], node.parameters["axes"]
+            assert isinstance(operator, Reduction)
             assert isinstance(axes, tuple)
 
             def cost(step: tuple[int, ...]) -> int:
-                shape = list(kept)
-                for axis, size in zip(axes, step, strict=True):
-                    assert isinstance(axis, int)
-                    shape[axis] = size
-                return self.peak(source, tuple(shape))
+                return operator.step_peak(node, kept, step, self)
 
-            grid = tuple(size for axis, size in enumerate(grid_of(source)) if axis in axes)
+            grid = tuple(size for axis, size in enumerate(grid_of(node.inputs[0])) if axis in axes)
             unit = tuple(max(sizes, default=0) for sizes in grid)
             if whole_chunks and max(kept, default=1) > 1 and cost(unit) > self.budget.most_bytes:
                 raise ChunkTooLargeError

@@ -14,6 +14,7 @@ from larvik.array.lazy import LazyArray, compute_all
 from larvik.array.local import MEMORY
 from larvik.array.origins import remember
 from larvik.array.regions import regular
+from larvik.errors import InvalidArgumentError
 
 
 class LarvikChunkManager(ChunkManagerEntrypoint[Any]):
@@ -86,8 +87,7 @@ class LarvikChunkManager(ChunkManagerEntrypoint[Any]):
 
     def persist(self, *data: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return lazy arrays whose values are in memory."""
-        values = self.compute(*data, **kwargs)
-        return tuple(LazyArray(Constant(value, owned=True), MEMORY) for value in values)
+        return tuple(map(_in_memory, self.compute(*data, **kwargs)))
 
     def reduction(self, arr: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Reduce by a function of blocks, in Dask."""
@@ -161,6 +161,14 @@ class _Namespace:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
+
+
+def _in_memory(value: Any) -> LazyArray:
+    try:
+        return LazyArray(Constant(value, owned=True), MEMORY)
+    except InvalidArgumentError:  # of a dtype that only Dask computes with
+        dask_array = dask_bridge.require_dask("Persisting this dtype")
+        return LazyArray.wrapping(dask_array.from_array(value, chunks=-1))
 
 
 def _unwrap(item: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +35,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: dic
     _refuse_out(kwargs.pop("out", None))
     name = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     try:
-        if method == "__call__" and ufunc in _RECORDED_UFUNCS and kwargs.keys() <= {"dtype", "casting"}:
+        if method == "__call__" and ufunc in _RECORDED_UFUNCS and _is_recorded_call(kwargs):
             dtype = kwargs.get("dtype")
             parameters = {} if dtype is None else {"dtype": np.dtype(dtype).name}
             return apply(_RECORDED_UFUNCS[ufunc], inputs, parameters)
@@ -60,6 +60,10 @@ def apply_function(
         except NotRecordedError:
             pass
     return dask_bridge.call(function, args, kwargs, f"numpy.{function.__name__}")
+
+
+def _is_recorded_call(kwargs: Mapping[str, Any]) -> bool:
+    return kwargs.keys() <= {"dtype", "casting"} and kwargs.get("casting", "same_kind") == "same_kind"
 
 
 def _is_operand(item: Any) -> bool:
@@ -114,19 +118,22 @@ def reduce(name: str, array: Any, axis: Any = None, **kwargs: Any) -> LazyArray:
     return apply(name, [array], parameters)
 
 
+#: What NumPy's reductions take by position after the array and the axis.
+_POSITIONAL = {
+    **dict.fromkeys(("sum", "nansum", "prod", "nanprod", "mean", "nanmean"), ("dtype", "out", "keepdims")),
+    **dict.fromkeys(("var", "nanvar", "std", "nanstd"), ("dtype", "out", "ddof", "keepdims")),
+}
+
+
 def _reducer(name: str) -> Callable[..., LazyArray]:
-    return lambda array, axis=None, *args, **kwargs: reduce(name, array, axis, **_named(name, args), **kwargs)
+    order = _POSITIONAL.get(name, ("out", "keepdims"))
 
+    def record_reduction(array: Any, axis: Any = None, *args: Any, **kwargs: Any) -> LazyArray:
+        if len(args) > len(order):
+            raise NotRecordedError
+        return reduce(name, array, axis, **dict(zip(order, args, strict=False)), **kwargs)
 
-def _named(name: str, args: Sequence[Any]) -> dict[str, Any]:
-    """Return positional arguments after the axis by name."""
-    order = {
-        "any": ("out", "keepdims"),
-        "all": ("out", "keepdims"),
-        "max": ("out", "keepdims"),
-        "min": ("out", "keepdims"),
-    }
-    return dict(zip(order.get(name, ("dtype", "out", "ddof", "keepdims")), args, strict=False))
+    return record_reduction
 
 
 for _name, _operator in OPERATORS.items():

@@ -56,8 +56,6 @@ def evaluate(
     block_bytes : int, optional
         Size that blocks aim at; a block is at least one chunk of the result where that fits.
     regions : iterable of Region, optional
-        Which blocks are computed, instead of those that suit the stored chunks.
-    regions : iterable of Region, optional
         The blocks to yield, instead of blocks of the evaluation's own choice.
     cancelled : callable, optional
         Asked before every read.

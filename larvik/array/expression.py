@@ -227,12 +227,10 @@ class Operation(Expression):
     def _feed(self, digest: hashlib.blake2b) -> None:
         digest.update(repr(("operation", self.op)).encode())
         for name, value in sorted(self.parameters.items()):
-            digest.update(name.encode())
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, np.ndarray):
-                    digest.update(item.tobytes())
-                else:
-                    digest.update(repr(item).encode())
+            for item in (name, *value) if isinstance(value, tuple) else (name, value):
+                # With its length first, or (2, 22) and (22, 2) would read the same.
+                part = item.tobytes() if isinstance(item, np.ndarray) else repr(item).encode()
+                digest.update(len(part).to_bytes(8, "little") + part)
 
 
 def walk(roots: Iterable[Expression]) -> list[Expression]:

@@ -7,7 +7,7 @@ from larvik.array.regions import Grid, regular
 
 #: Most bytes of one chunk that no stored chunk determines.
 MAX_CHUNK_BYTES = 64 * 2**20
-#: Most chunks along an axis that no stored chunk determines.
+#: Most chunks along an axis that no stored chunk determines, or that arrays were joined along.
 MAX_CHUNKS = 2**16
 
 

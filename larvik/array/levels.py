@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from larvik.array.expression import Constant, Expression, Operation, Selector, Source, sources
+from larvik.array.expression import Expression, Operation, Selector, Source, sources, walk
 from larvik.array.lazy import LazyArray
 from larvik.array.operators import OPERATORS
 from larvik.array.operators.elementwise import Elementwise
@@ -69,27 +69,30 @@ def at_level(expression: Expression, source: Source) -> tuple[Expression, Factor
     NoCoarserError
         When some operation depends on the axes that are coarser.
     """
-    if isinstance(expression, Source):
-        return source, tuple(
-            fine / coarse if coarse else 1.0
-            for fine, coarse in zip(expression.shape, source.shape, strict=True)
-        )
-    if isinstance(expression, Constant):
-        return expression, (1.0,) * expression.ndim
-    assert isinstance(expression, Operation)
-    inputs = [at_level(item, source) for item in expression.inputs]
-    kind = OPERATORS[expression.op]
-    if expression.op == "select":
-        return _select(expression, *inputs[0])
-    if expression.op == "transpose":
-        axes: Any = expression.parameters["axes"]
-        return record("transpose", [inputs[0][0]], expression.parameters), tuple(
-            inputs[0][1][axis] for axis in axes
-        )
+    found: dict[Expression, tuple[Expression, Factors]] = {}
+    for node in walk([expression]):
+        if isinstance(node, Source):
+            sizes = zip(node.shape, source.shape, strict=True)
+            found[node] = source, tuple(fine / coarse if coarse else 1.0 for fine, coarse in sizes)
+        elif isinstance(node, Operation):
+            found[node] = _coarser(node, [found[item] for item in node.inputs])
+        else:
+            found[node] = node, (1.0,) * node.ndim
+    return found[expression]
+
+
+def _coarser(node: Operation, inputs: Sequence[tuple[Expression, Factors]]) -> tuple[Expression, Factors]:
+    kind = OPERATORS[node.op]
+    if node.op == "select":
+        return _select(node, *inputs[0])
+    if node.op == "transpose":
+        ((coarse, factors),) = inputs
+        axes: Any = node.parameters["axes"]
+        return record("transpose", [coarse], node.parameters), tuple(factors[axis] for axis in axes)
     if isinstance(kind, Reduction):
-        return _reduce(expression, *inputs[0])
+        return _reduce(node, *inputs[0])
     if isinstance(kind, Elementwise):
-        return _elementwise(expression, inputs)
+        return _elementwise(node, inputs)
     raise NoCoarserError
 
 

@@ -141,13 +141,16 @@ def split(sizes: Sequence[int], picks: Picks) -> tuple[int, ...]:
     """
     if len(picks) == 0:
         return (0,)
-    positions = np.asarray(picks, dtype=np.int64)
-    if positions.size > 1 and not isinstance(picks, range) and (np.diff(positions) <= 0).any():
-        return _pieces(positions.size, max(sizes))
+    if isinstance(picks, range) and picks.step < 0:
+        return split(sizes, picks[::-1])[::-1]
     edges = starts(sizes)
-    chunk = np.searchsorted(edges, positions, side="right")
-    changes = np.flatnonzero(np.diff(chunk)) + 1
-    return tuple(int(size) for size in np.diff(np.concatenate([[0], changes, [positions.size]])))
+    if isinstance(picks, range):
+        before = np.clip(-((picks.start - edges) // picks.step), 0, len(picks))
+    elif (np.diff(picks) <= 0).any():
+        return _pieces(picks.size, max(sizes))
+    else:
+        before = np.searchsorted(picks, edges)
+    return tuple(int(size) for size in np.diff(before) if size)
 
 
 def grouped(sizes: Sequence[int], count: int) -> Bounds:

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 _CHANNELS = "biometa.channels"
 
 
-def open_array(row: LarvikArray) -> xr.DataArray:
-    """Return the finest level of a row's array, lazy.
+def open_array(row: LarvikArray, level: int = 0) -> xr.DataArray:
+    """Return a level of a row's array, lazy; without `level` the finest.
 
     Raises
     ------
     PreconditionError
         ``PRECONDITION_FAILED``, for a row that was not stored yet.
+    SelectionError
+        ``SELECTION_OUT_OF_BOUNDS``, for a level that is not there.
     """
-    return to_dataarray(**_arguments(row))
+    return to_dataarray(**_arguments(row), level=level)
 
 
 def open_levels(row: LarvikArray) -> list[xr.DataArray]:

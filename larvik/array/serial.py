@@ -95,11 +95,11 @@ def _node_from_dict(item: Mapping[str, Any], nodes: Sequence[Expression]) -> Exp
     if "constant" in item:
         shape, dtype, data = item["constant"]
         return Constant(np.frombuffer(data, as_dtype(dtype)).reshape(shape), owned=True)
-    parameters = {name: _unplain(item["op"], value) for name, value in item["parameters"].items()}
+    parameters = {name: _unplain(value) for name, value in item["parameters"].items()}
     return record(item["op"], [nodes[number] for number in item["inputs"]], parameters)
 
 
-def _unplain(op: str, value: Any) -> Any:
+def _unplain(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(selector(part) for part in value["selection"])
     if isinstance(value, list):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from larvik.errors import InvalidArgumentError
 from larvik.query.paths import resolve
 from larvik.query.predicate import Lookup
 from larvik.schema import FieldSpec, FieldType, Registry
 
+#: Seconds of each unit of time.
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 TRUE, FALSE = {"true", "yes", "1"}, {"false", "no", "0"}
 
 
@@ -28,6 +31,25 @@ def parse_value(registry: Registry, model: str, path: str, text: str) -> object:
     if resolved.lookup in (Lookup.IN, Lookup.RANGE):
         return [_scalar(resolved.column, path, item) for item in text.split(",")]
     return _scalar(resolved.column, path, text)
+
+
+def parse_duration(option: str, text: str) -> timedelta:
+    """Return the time that `text` names: ``0``, ``45s``, ``30m``, ``24h``, ``2d``; a bare number is seconds.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``FIELD_INVALID``; names `option`.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", text.strip().lower())
+    seconds = float(found[1]) * UNITS_S[found[2]] if found else timedelta.max.total_seconds()
+    if seconds > timedelta(days=100_000).total_seconds():
+        raise InvalidArgumentError(
+            f"{option} takes a time such as 0, 30m, 24h or 2d, not {text[:60]!r}.",
+            reason="FIELD_INVALID",
+            field=option,
+        )
+    return timedelta(seconds=seconds)
 
 
 def _scalar(column: FieldSpec, path: str, text: str) -> object:

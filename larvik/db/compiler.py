@@ -17,6 +17,7 @@ from larvik.db import lookups
 from larvik.db.ordering import Bool, Joins, Ordering, Rights
 from larvik.db.tables import Tables
 from larvik.errors import InvalidArgumentError
+from larvik.query.lookups import is_numeric
 from larvik.query.paths import Hop, resolve
 from larvik.query.predicate import And, Compare, Lookup, Not, Or, Predicate
 from larvik.query.query import Query, Trash
@@ -158,7 +159,7 @@ class Compiler:
             lookup, value = Lookup.ISNULL, True
         target = path.hops[-1].target if path.hops else spec
         field = path.column
-        if target.part_of == "key_values" and field.name == "value" and _is_numeric(value):
+        if target.part_of == "key_values" and field.name == "value" and is_numeric(value):
             field = target.field("number") or field
         leaf = _Leaf(path.hops, field, lookup, value)
         if path.key is None:
@@ -225,11 +226,6 @@ class Compiler:
                 field=leaf.field.name,
             )
         return self.ids(query)
-
-
-def _is_numeric(value: object) -> bool:
-    items = value if isinstance(value, list | tuple) else (value,)
-    return bool(items) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
 
 
 def _flat(node: _Node) -> Iterator[_Node]:

@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeEngine
 from larvik.db.columns import TEXT, UUID, json_text, sql_type, to_micros
 from larvik.errors import InvalidArgumentError
 from larvik.models.values import clean
+from larvik.query.lookups import check_lookup
 from larvik.query.paths import UNORDERED
 from larvik.query.predicate import TEXT_LOOKUPS, Lookup
 from larvik.schema import FieldSpec, FieldType
@@ -27,8 +28,6 @@ from larvik.schema import FieldSpec, FieldType
 MAX_IN_VALUES = 100_000
 #: Most values that are bound one by one; SQLite takes 32,766 in a statement.
 _MAX_BOUND = 10_000
-_EQUAL = frozenset({Lookup.EXACT, Lookup.IN, Lookup.ISNULL})
-_UNCOMPARABLE = frozenset({FieldType.JSON, FieldType.BINARY})
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _LAST_CODE_POINT = 0x10FFFF
 
@@ -45,7 +44,7 @@ def compare(
     InvalidArgumentError
         ``FIELD_INVALID`` or ``LOOKUP_INVALID``; names the field.
     """
-    _check(field, lookup)
+    check_lookup(field, lookup)
     if lookup is Lookup.EXACT and value is None:
         lookup, value = Lookup.ISNULL, True
     if lookup is Lookup.ISNULL:
@@ -65,25 +64,6 @@ def compare(
     if lookup in TEXT_LOOKUPS:
         return _text(dialect, target, lookup, str(_clean(replace(field, choices=()), value)))
     return _ordered(dialect, target, field, lookup, value)
-
-
-def _check(field: FieldSpec, lookup: Lookup) -> None:
-    if lookup is Lookup.ISNULL:
-        return
-    if lookup in TEXT_LOOKUPS and field.type is not FieldType.STRING:
-        problem = "text"
-    elif field.type in _UNCOMPARABLE:
-        problem = "comparable values; only isnull works"
-    elif field.type in UNORDERED and lookup not in _EQUAL:
-        problem = "ordered values; only exact, in and isnull work"
-    else:
-        return
-    raise InvalidArgumentError(
-        f"{lookup.value} does not work on {field.name}, a {field.type.value} field, which does not hold"
-        f" {problem}.",
-        reason="LOOKUP_INVALID",
-        field=field.name,
-    )
 
 
 def _clean(field: FieldSpec, value: object) -> object:

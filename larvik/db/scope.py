@@ -1,13 +1,13 @@
 """The scope of arrays: the experiment whose rights apply, kept in the row of every array.
 
 ``scope_id`` is the experiment of what the row points at first: its experiment, else its sample's
-(or group's), else the scope of the array it came from. It is derived, so rewriting it is no change
-of the row: its revision stays.
+(or group's), else the scope of the array it came from. A sample without an experiment is in that of
+its group. It is derived, so rewriting it is no change of the row: its revision stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, case, null, select, update
@@ -35,17 +35,25 @@ class Scopes:
                 found.append((0, relation))
             elif target.is_array:
                 found.append((2, relation))
-            elif self._source_of_member(target) is not None:
-                found.append((1 if self._source_of_member(target).target == "Experiment" else 3, relation))  # type: ignore[union-attr]  # just checked
+            elif through := self._sources_of_member(target):
+                found.append((1 if through[0].target == "Experiment" else 3, relation))
         return tuple(relation for _, relation in sorted(found, key=lambda item: item[0]))
 
-    def _source_of_member(self, spec: ModelSpec) -> RelationSpec | None:
-        """Return how a row that is no array belongs to an experiment: directly, or through its array."""
+    def _sources_of_member(self, spec: ModelSpec) -> tuple[RelationSpec, ...]:
+        """Return how a row that is no array belongs to an experiment; the first that is set wins.
+
+        Directly, else through its array, else through what always is in one, as groups are.
+        """
         if spec.is_array or spec.name == "Experiment":
-            return None
+            return ()
         targets = [(relation, self._tables.registry.get(relation.target)) for relation in spec.relations]
         direct = [relation for relation, target in targets if target.name == "Experiment"]
-        return next(iter(direct + [relation for relation, target in targets if target.is_array]), None)
+        arrays = [relation for relation, target in targets if target.is_array]
+        grouped = [relation for relation, target in targets if _is_always_in_one(target)]
+        ways = [*direct, *arrays, *grouped]
+        # What follows a relation that every row has is never asked.
+        last = next((number for number, relation in enumerate(ways) if not relation.nullable), len(ways))
+        return tuple(ways[: last + 1])
 
     def refresh(self, spec: ModelSpec, ids: Iterable[str]) -> dict[str, str | None]:
         """Rewrite the scopes of the arrays `ids` of `spec`, and of all that depend on them.
@@ -73,7 +81,7 @@ class Scopes:
                     continue
                 pointing = has_id(self._dialect, table.c[relation.column], ids)
                 is_source = other.is_array and relation in self.sources(other)
-                if not is_source and relation != self._source_of_member(other):
+                if not is_source and relation not in self._sources_of_member(other):
                     continue
                 statement = select(table.c.id).where(pointing)
                 if self._dialect == "postgresql":
@@ -86,7 +94,7 @@ class Scopes:
 
     def _rewrite(self, spec: ModelSpec, which: ColumnElement[bool]) -> dict[str, str | None]:
         table = self._tables.of(spec.name)
-        scope = self._scope(spec, table)
+        scope = self._scope(self.sources(spec), table)
         statement = (
             update(table).where(which, table.c.scope_id.is_distinct_from(scope)).values(scope_id=scope)
         )
@@ -95,25 +103,23 @@ class Scopes:
         self.moved(spec, list(changed))
         return changed
 
-    def _scope(self, spec: ModelSpec, table: FromClause) -> ColumnElement[Any]:
-        ways = list(self._ways(spec, table))
+    def _scope(self, sources: tuple[RelationSpec, ...], table: FromClause) -> ColumnElement[Any]:
+        """Return the scope of the rows of `table`, which have it from `sources`."""
+        ways = [
+            (key.is_not(None), self._scope_at(self._tables.registry.get(relation.target), key))
+            for relation in sources
+            for key in (table.c[relation.column],)
+        ]
         return case(*ways, else_=null()) if ways else null().cast(UUID)
-
-    def _ways(
-        self, spec: ModelSpec, table: FromClause
-    ) -> Iterator[tuple[ColumnElement[bool], ColumnElement[Any]]]:
-        for relation in self.sources(spec):
-            key = table.c[relation.column]
-            yield key.is_not(None), self._scope_at(self._tables.registry.get(relation.target), key)
 
     def _scope_at(self, target: ModelSpec, key: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the scope of the row of `target` with the id `key`."""
         if target.name == "Experiment":
             return key
         there = self._tables.of(target.name).alias()
-        if target.is_array:
-            return select(there.c.scope_id).where(there.c.id == key).scalar_subquery()
-        onward = self._source_of_member(target)
-        assert onward is not None
-        scope = self._scope_at(self._tables.registry.get(onward.target), there.c[onward.column])
+        scope = there.c.scope_id if target.is_array else self._scope(self._sources_of_member(target), there)
         return select(scope).where(there.c.id == key).scalar_subquery()
+
+
+def _is_always_in_one(spec: ModelSpec) -> bool:
+    return any(relation.target == "Experiment" and not relation.nullable for relation in spec.relations)

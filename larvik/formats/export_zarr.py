@@ -16,7 +16,7 @@ from larvik.errors import InvalidArgumentError
 from larvik.formats.target import Cancelled, Progress, Steps, new_target
 from larvik.storage.base import Store, join, open_store
 from larvik.storage.documents import read_json, write_json
-from larvik.storage.group import ChannelDisplay, GroupMetadata
+from larvik.storage.group import ChannelDisplay, GroupMetadata, channel_displays
 from larvik.storage.layout import plan_layout
 from larvik.storage.writer import ArrayWriter
 
@@ -151,12 +151,7 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
 
 
 def _channels(spec: ArraySpec, biometa: Biometa) -> tuple[ChannelDisplay, ...]:
-    if "c" not in spec.dims:
+    if "c" not in spec.dims or not set(spec.dims) <= set("tczyx"):
         return ()
-    found = []
-    for row in channel_rows(spec, biometa) if set(spec.dims) <= set("tczyx") else ():
-        start, end = row["window_start"], row["window_end"]
-        window = (start, end) if start is not None and end is not None and start < end else None
-        color = (row["color"] or "").lstrip("#").upper()[:6]
-        found.append(ChannelDisplay(row["name"] or "", color if len(color) == 6 else None, window))
-    return tuple(found)
+    rows = [{**row, "index": index} for index, row in enumerate(channel_rows(spec, biometa))]
+    return channel_displays([row["name"] or "" for row in rows], rows)

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 from larvik.errors import InvalidArgumentError
 from larvik.models.base import Model
 from larvik.models.values import clean
+from larvik.query.lookups import check_lookup, is_numeric
 from larvik.query.paths import UNORDERED, Hop, ResolvedPath, resolve
 from larvik.query.predicate import TEXT_LOOKUPS, And, Compare, Lookup, Not, Or, Predicate
 from larvik.query.q import Q
 from larvik.query.query import Order, Query
 from larvik.schema import FieldSpec, FieldType, Registry
-
-_ANY_TYPE = frozenset({Lookup.EXACT, Lookup.IN, Lookup.ISNULL})
-#: What a stored column is compared with when it has no order: these types take no comparison at all.
-_UNCOMPARABLE = frozenset({FieldType.JSON, FieldType.BINARY})
 
 
 def predicate(registry: Registry, model: str, q: Q) -> Predicate:
@@ -69,19 +65,12 @@ def _ends_in_many(path: ResolvedPath, text: str) -> bool:
 def _by_key(path: ResolvedPath, text: str, value: object) -> Predicate:
     """Return the condition on the value of one key: a number when compared with numbers, else text."""
     hops = tuple(hop.name for hop in path.hops)
-    number = path.hops[-1].target.column("number") if path.hops and _is_numeric(value) else None
+    number = path.hops[-1].target.column("number") if path.hops and is_numeric(value) else None
     lookup, cleaned = _value(number or path.column, path.lookup, value, text, None)
     if lookup is Lookup.ISNULL:
         has_key = Compare((*hops, "key"), Lookup.EXACT, path.key)
         return Not(has_key) if cleaned else has_key
     return Compare((*hops, str(path.key)), lookup, cleaned)
-
-
-def _is_numeric(value: object) -> bool:
-    """Tell whether `value` is a number or a list of numbers, NumPy's included."""
-    if isinstance(value, list | tuple):
-        return bool(value) and all(_is_numeric(item) for item in value)
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _target(registry: Registry, model: str, path: ResolvedPath) -> str | None:
@@ -96,7 +85,7 @@ def _value(
     column: FieldSpec, lookup: Lookup, value: object, text: str, target: str | None
 ) -> tuple[Lookup, object]:
     """Return the lookup and the cleaned value; ``exact`` None becomes ``isnull``."""
-    _check_lookup(column, lookup, text)
+    check_lookup(column, lookup, text)
     if lookup is Lookup.EXACT and value is None:
         return Lookup.ISNULL, True
     if lookup is Lookup.ISNULL:
@@ -111,25 +100,6 @@ def _value(
     if lookup in TEXT_LOOKUPS:
         column = replace(column, choices=())
     return lookup, _one(column, value, text, target)
-
-
-def _check_lookup(column: FieldSpec, lookup: Lookup, text: str) -> None:
-    if lookup is Lookup.ISNULL:
-        return
-    if lookup in TEXT_LOOKUPS and column.type is not FieldType.STRING:
-        problem = "text"
-    elif column.type in _UNCOMPARABLE:
-        problem = "comparable values; only isnull works"
-    elif column.type in UNORDERED and lookup not in _ANY_TYPE:
-        problem = "ordered values; only exact, in and isnull work"
-    else:
-        return
-    raise InvalidArgumentError(
-        f"{text!r}: {lookup.value} does not work on {column.name}, a {column.type.value} field, which"
-        f" does not hold {problem}.",
-        reason="LOOKUP_INVALID",
-        field=text,
-    )
 
 
 def _many(column: FieldSpec, value: object, text: str, target: str | None) -> object:

@@ -89,9 +89,11 @@ class Doctor:
             Whether to change anything.
         idle : timedelta, optional
             Sessions that nothing was written to for so long are dropped: a day. When no other process
-            has the folder open, all of them are left behind.
+            has the folder open, all of them are left behind. Those of this process are dropped after a
+            day, never sooner.
         grace : timedelta, optional
-            Bytes without a row are taken for left behind when they are older: 10 minutes, or any age.
+            Bytes without a row are taken for left behind when they are older: 10 minutes, or any age when
+            no other process has the folder open.
         """
         with self._services.alone() as is_alone:
             idle = idle if idle is not None else timedelta(0) if is_alone else IDLE
@@ -105,9 +107,9 @@ class Doctor:
 
     def _idle_uploads(self, fix: bool, idle: timedelta) -> Iterator[Finding]:
         since = datetime.now(UTC) - idle
-        sessions = self._uploads.idle(since)
+        sessions = self._uploads.idle(since, spare_own=True)
         sizes = {one.id: stored_bytes(self._store, one.location) for one in sessions}
-        dropped = {one.id for one in self._uploads.expire(since)} if fix else set()
+        dropped = {one.id for one in self._uploads.expire(since, spare_own=True)} if fix else set()
         for session in sessions:
             age = datetime.now(UTC) - session.touched_at
             message = f"An upload session of a {session.model} was left {_duration(age)} ago."
@@ -117,7 +119,8 @@ class Doctor:
         for stored in list_arrays(self._store):
             is_known = bool(self._sessions.known([stored.array_id])) if _is_id(stored.array_id) else False
             if is_known:
-                yield from self._partial_files(stored, fix, grace)
+                if not self._uploads.is_own(stored.array_id):  # its writers are at work here
+                    yield from self._partial_files(stored, fix, grace)
             elif _is_old(stored.modified, grace):
                 fixed = fix and self._free(stored)
                 message = "Bytes in the store belong to no row and no upload session."

@@ -15,7 +15,7 @@ from larvik.db.engine import Database
 from larvik.db.whole_rows import whole_rows
 from larvik.errors import LarvikError, NotFoundError
 from larvik.storage.base import Store
-from larvik.storage.group import ChannelDisplay, GroupMetadata
+from larvik.storage.group import GroupMetadata, channel_displays
 from larvik.storage.ngff import read_group, update_metadata
 
 logger = logging.getLogger(__name__)
@@ -43,25 +43,13 @@ def group_metadata(
     ome_xml = None if why_not_ome(spec) else to_ome_xml(spec, tables, str(row["name"]))
     return GroupMetadata(
         name=str(row["name"]),
-        channels=_channels(spec, tables),
+        channels=channel_displays(spec.channel_names, tables.channels),
         ome_xml=ome_xml,
         attributes=row["attributes"] or {},
         array_id=str(row["id"]),
         version=int(row["version"]),
         revision=int(row["revision"]),
     )
-
-
-def _channels(spec: ArraySpec, biometa: Biometa) -> tuple[ChannelDisplay, ...]:
-    known = {row["index"]: row for row in biometa.channels}
-    found = []
-    for index, name in enumerate(spec.channel_names):
-        row = known.get(index, {})
-        start, end = row.get("window_start"), row.get("window_end")
-        window = (start, end) if start is not None and end is not None and start < end else None
-        color = (row.get("color") or "").lstrip("#").upper()[:6]
-        found.append(ChannelDisplay(row.get("name") or name, color if len(color) == 6 else None, window))
-    return tuple(found)
 
 
 class MetadataCopier:

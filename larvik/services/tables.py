@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from larvik.db.engine import Database
 from larvik.db.unit_of_work import transact
 from larvik.db.whole_rows import whole_rows
-from larvik.errors import AlreadyExistsError, DataLossError, InvalidArgumentError, NotFoundError
+from larvik.errors import (
+    AlreadyExistsError,
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+)
 from larvik.ids import new_id, parse_id
 from larvik.query.predicate import Compare, Lookup
 from larvik.query.query import Query, Record
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 TABLES = "tables"
 #: Most columns, and most bytes in memory, of one table.
 MAX_COLUMNS, MAX_BYTES = 10_000, 4 << 30
+#: Bytes at the end of a Parquet file that are read at once; its metadata mostly fit.
+FOOTER_BYTES = 64 << 10
 
 
 def table_location(table_id: str) -> str:
@@ -91,25 +101,56 @@ class TableService:
         DataLossError
             ``TABLE_CORRUPT``, when the stored file is missing or damaged.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        location = self._location(principal, table_id)
+        with _damage_named(table_id):
+            return pq.read_table(io.BytesIO(self._store.read(location)))
+
+    def schema(self, principal: Principal, table_id: str) -> pa.Schema:
+        """Return the schema of a table from the end of its file, without its rows; raises as `read`."""
+        import pyarrow.parquet as pq
+
+        location = self._location(principal, table_id)
+        with _damage_named(table_id):
+            return pq.read_schema(io.BytesIO(self._footer(location)))
+
+    def _footer(self, location: str) -> bytes:
+        """Return the metadata of a Parquet file: it ends with them, their length and four more bytes."""
+        size = self._store.size(location) or 0
+        start = max(0, size - FOOTER_BYTES)
+        tail = self._store.read(location, start, size - start)
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if len(tail) < length <= size:
+            tail = self._store.read(location, size - length, length)
+        return tail
+
+    def _location(self, principal: Principal, table_id: str) -> str:
         principal.require(READ)
         record = self._found(principal, parse_id(table_id, field="table"))
         if record is None:
             raise NotFoundError(f"There is no Table {table_id}.", model="Table", id=table_id)
-        try:
-            return pq.read_table(io.BytesIO(self._store.read(str(record.values["location"]))))
-        except (pa.ArrowException, OSError, NotFoundError) as error:
-            raise DataLossError(
-                f"The rows of table {table_id} are missing or damaged. Restore them from a backup.",
-                reason="TABLE_CORRUPT",
-                table_id=table_id,
-            ) from error
+        return str(record.values["location"])
 
     def _found(self, principal: Principal, table_id: str) -> Record | None:
         query = Query("Table", where=(Compare(("id",), Lookup.EXACT, table_id),))
         return next(iter(self._catalog.page(principal, query, size=1).records), None)
+
+
+@contextmanager
+def _damage_named(table_id: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (UnavailableError, PermissionDeniedError):
+        raise  # both are OSErrors too, but of the store: the rows may be whole
+    except (pa.ArrowException, OSError, NotFoundError) as error:
+        raise DataLossError(
+            f"The rows of table {table_id} are missing or damaged. Restore them from a backup.",
+            reason="TABLE_CORRUPT",
+            table_id=table_id,
+        ) from error
 
 
 def _parquet(rows: pa.Table) -> memoryview:

@@ -81,6 +81,7 @@ class UploadService:
         self._store = store
         self._locks = locks
         self._sessions = UploadSessions(database)
+        self._own: set[str] = set()  # sessions that this process works on
         self._writers: OrderedDict[str, tuple[datetime, ArrayWriter]] = OrderedDict()
         self._expired_at = -_EXPIRE_EVERY_S
         self._committed_count = 0
@@ -129,6 +130,7 @@ class UploadService:
         content = session_content(self._database.registry, array, values, planned, rows)
         with self._locks.exclusive(array_id):
             known = self._sessions.get(array_id) or self._add(principal, model, array_id, content)
+            self._own.add(array_id)
             if known is not None:
                 self._check_same(principal, known, model, content)
                 self._sessions.touch(array_id)
@@ -232,14 +234,23 @@ class UploadService:
                 self._check_owner(principal, upload_id)
                 self._drop(session)
 
-    def idle(self, since: datetime | None = None) -> list[UploadSession]:
-        """Return the sessions that nothing was written to since `since`, by default for a day."""
-        return self._sessions.untouched_since(since or datetime.now(UTC) - IDLE)
+    def idle(self, since: datetime | None = None, *, spare_own: bool = False) -> list[UploadSession]:
+        """Return the sessions that nothing was written to since `since`, by default for a day.
 
-    def expire(self, since: datetime | None = None) -> list[UploadSession]:
-        """Drop idle sessions that nobody is working on, with their bytes; return them."""
+        With `spare_own`, those that this process works on are idle after a day, whatever `since` says.
+        """
+        a_day_ago, spared = datetime.now(UTC) - IDLE, self._own if spare_own else ()
+        found = self._sessions.untouched_since(since or a_day_ago)
+        return [one for one in found if one.touched_at < a_day_ago or one.id not in spared]
+
+    def is_own(self, upload_id: str) -> bool:
+        """Tell whether this process began or filled the session, and has not ended it."""
+        return upload_id in self._own
+
+    def expire(self, since: datetime | None = None, *, spare_own: bool = False) -> list[UploadSession]:
+        """Drop sessions that are idle as `idle` says and that nobody is working on, and their bytes."""
         dropped = []
-        for session in self.idle(since):
+        for session in self.idle(since, spare_own=spare_own):
             with self._locks.if_free(session.id) as free:
                 now = self._sessions.owner(session.id) if free else None
                 if now is not None and now[1:] == (session.created_at, session.touched_at):
@@ -336,6 +347,7 @@ class UploadService:
         kind = session.content["values"].get("kind") or "intensity"
         writer = ArrayWriter(self._store, session.location, spec, kind=kind)
         with self._lock:
+            self._own.add(upload_id)
             self._writers[upload_id] = (session.created_at, writer)
             while len(self._writers) > _KEPT_WRITERS:
                 self._writers.popitem(last=False)
@@ -343,6 +355,7 @@ class UploadService:
 
     def _forget(self, upload_id: str) -> None:
         with self._lock:
+            self._own.discard(upload_id)
             self._writers.pop(upload_id, None)
         self._locks.remove(upload_id)
 

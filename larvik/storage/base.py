@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote
 
-from larvik.errors import InvalidArgumentError
+from larvik.errors import InvalidArgumentError, NotFoundError
 
 #: Longest key that a store takes, in UTF-8 bytes (the limit of S3).
 MAX_KEY_BYTES = 1024
@@ -85,6 +85,22 @@ class Store(Protocol):
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete everything below the folder `prefix` and return the bytes freed."""
+
+
+class SingleReads:
+    """What a store says of one object at a time, for stores that have `read_many` and `stat`."""
+
+    def read(self: Store, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Return bytes of an object; see `Store.read`."""
+        data = self.read_many([ByteRange(key, start, length)])[0]
+        if data is None:
+            raise NotFoundError(f"The store has no object {key!r}.", reason="OBJECT_MISSING", key=key)
+        return data
+
+    def size(self: Store, key: str) -> int | None:
+        """Return the bytes of an object, or None without it."""
+        info = self.stat(key)
+        return info.size if info else None
 
 
 def open_store(url: str, **options: Any) -> Store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,19 @@ def omero_document(channels: Sequence[ChannelDisplay], dtype: str) -> dict[str, 
             }
         )
     return {"channels": entries}
+
+
+def channel_displays(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> tuple[ChannelDisplay, ...]:
+    """Return how channels are shown, from their names in the array and their rows of biometa."""
+    known = {row["index"]: row for row in rows}
+    found = []
+    for index, name in enumerate(names):
+        row = known.get(index, {})
+        start, end = row.get("window_start"), row.get("window_end")
+        window = (start, end) if start is not None and end is not None and start < end else None
+        color = (row.get("color") or "").lstrip("#").upper()[:6]
+        found.append(ChannelDisplay(row.get("name") or name, color if len(color) == 6 else None, window))
+    return tuple(found)
 
 
 def read_channels(omero: Any) -> tuple[ChannelDisplay, ...]:

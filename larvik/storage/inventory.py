@@ -25,8 +25,6 @@ class StoredArray:
         Id in its name; a row with this id makes it visible.
     location : str
         Key of the group.
-    is_whole : bool
-        Whether its ``zarr.json``, which is written last, exists.
     size_bytes : int
         Stored bytes, partial files included.
     partial : tuple of str
@@ -37,7 +35,6 @@ class StoredArray:
 
     array_id: str
     location: str
-    is_whole: bool
     size_bytes: int
     partial: tuple[str, ...]
     modified: float
@@ -96,8 +93,7 @@ def _inspect(store: Store, location: str) -> StoredArray | None:
             partial.append(key)
     if not last:
         return None
-    group = store.stat(join(location, "zarr.json"))
-    info = group or store.stat(last)
+    info = store.stat(join(location, "zarr.json")) or store.stat(last)
     array_id = location.rpartition("/")[2].removesuffix(SUFFIX)
     modified = info.modified if info else 0.0
-    return StoredArray(array_id, location, group is not None, size, tuple(partial), modified)
+    return StoredArray(array_id, location, size, tuple(partial), modified)

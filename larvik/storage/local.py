@@ -20,7 +20,7 @@ from larvik.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
-from larvik.storage.base import ByteRange, ObjectInfo, check_key
+from larvik.storage.base import ByteRange, ObjectInfo, SingleReads, check_key
 
 #: Ending of files that are being written; a crash leaves them, ``larvik doctor`` removes them.
 PARTIAL = ".partial"
@@ -31,7 +31,7 @@ _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in the folder must not block us
 
 
-class LocalStore:
+class LocalStore(SingleReads):
     """Objects as files below a folder. Satisfies `Store`.
 
     Parameters
@@ -65,13 +65,6 @@ class LocalStore:
     def url(self) -> str:
         """The folder as a ``file://`` URL."""
         return Path(self.root).as_uri()
-
-    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Return bytes of a file; see `Store.read`."""
-        data = self.read_many([ByteRange(key, start, length)])[0]
-        if data is None:
-            raise NotFoundError(f"The store has no object {key!r}.", reason="OBJECT_MISSING", key=key)
-        return data
 
     def read_many(self, requests: Sequence[ByteRange]) -> list[bytes | None]:
         """Return the bytes of each request, opening a file once for its consecutive requests."""
@@ -107,11 +100,6 @@ class LocalStore:
             os.close(descriptor)
         tag = f"{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ino:x}"
         return ObjectInfo(info.st_size, info.st_mtime, tag)
-
-    def size(self, key: str) -> int | None:
-        """Return the bytes of a file, or None without it."""
-        info = self.stat(key)
-        return info.size if info else None
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every file below `prefix`; symlinks are not followed."""

@@ -18,7 +18,7 @@ from larvik.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from larvik.storage.base import ByteRange, ObjectInfo, check_key, join
+from larvik.storage.base import ByteRange, ObjectInfo, SingleReads, check_key, join
 from larvik.storage.ranges import coalesce
 
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ _NO_BUCKET = {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "301"}
 _DENIED = {"AuthorizationHeaderMalformed", "InvalidToken", "ExpiredToken", "RequestTimeTooSkewed"}
 
 
-class S3Store:
+class S3Store(SingleReads):
     """Objects below ``s3://bucket/prefix``. Satisfies `Store`.
 
     Parameters
@@ -100,13 +100,6 @@ class S3Store:
         """Bucket and prefix, without credentials."""
         return "s3://" + join(self.bucket, self.prefix)
 
-    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """Return bytes of an object; see `Store.read`."""
-        data = self.read_many([ByteRange(key, start, length)])[0]
-        if data is None:
-            raise NotFoundError(f"The store has no object {key!r}.", reason="OBJECT_MISSING", key=key)
-        return data
-
     def read_many(self, requests: Sequence[ByteRange]) -> list[bytes | None]:
         """Return the bytes of each request: neighbours in one GET, all GETs concurrently."""
         merged, places = coalesce(requests)
@@ -135,11 +128,6 @@ class S3Store:
         except NotFoundError:
             return None
         return ObjectInfo(head["ContentLength"], head["LastModified"].timestamp(), head["ETag"].strip('"'))
-
-    def size(self, key: str) -> int | None:
-        """Return the bytes of an object, or None without it."""
-        info = self.stat(key)
-        return info.size if info else None
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every object below `prefix`, a page of 1000 at a time."""

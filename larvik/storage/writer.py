@@ -135,7 +135,7 @@ class ArrayWriter:
         PreconditionError
             ``ARRAY_INCOMPLETE``, when regions have not been written.
         CallCancelledError
-            When `cancelled` says so; the caller may `abort` or go on later.
+            When `cancelled` says so; the caller may go on later.
         """
         missing = self.missing()
         if (first := next(missing, None)) is not None:
@@ -152,10 +152,6 @@ class ArrayWriter:
         write_group(self.store, self.location, self.spec, metadata, kind=self.kind)
         faults.reach("storage.group.written")
         return stored_bytes(self.store, self.location)
-
-    def abort(self) -> None:
-        """Delete all that was written."""
-        self.store.delete_prefix(self.location)
 
     def _build_levels(
         self, progress: Callable[[int, int], object] | None, cancelled: Callable[[], bool] | None

@@ -210,7 +210,9 @@ def encode_block(start: Shape, block: np.ndarray) -> Iterator[pa.RecordBatch]:
 
 
 def decode_boxes(batch: pa.RecordBatch, dtype: np.dtype) -> Iterator[tuple[Box, np.ndarray]]:
-    """Yield the boxes of one batch of an upload; the pixels are views of the batch.
+    """Yield the boxes of one batch of an upload; the pixels are views of the batch, except those of bool.
+
+    The batch is valid Arrow: who receives one checks that first, because its offsets are believed here.
 
     Raises
     ------
@@ -222,12 +224,22 @@ def decode_boxes(batch: pa.RecordBatch, dtype: np.dtype) -> Iterator[tuple[Box, 
     for row in range(batch.num_rows):
         start, shape = batch.column("start")[row].as_py(), batch.column("shape")[row].as_py()
         data = batch.column("data")[row].as_buffer()
-        if start is None or shape is None or data is None or min([*start, *shape], default=0) < 0:
-            raise _refused("a box has a missing or negative start or shape", "start")
+        if data is None or not (_are_at_least(0, start) and _are_at_least(1, shape)):
+            raise _refused("a box lacks data, or has a start or shape that is missing or too small", "start")
         if data.size != math.prod(shape) * dtype.itemsize:
             raise _refused(f"a box of shape {shape} has {data.size} bytes of {dtype}", "data")
-        pixels = np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(shape)
-        yield Box(tuple(start), tuple(shape)), pixels
+        yield Box(tuple(start), tuple(shape)), _elements(data, dtype).reshape(shape)
+
+
+def _are_at_least(least: int, values: Sequence[int | None] | None) -> bool:
+    return values is not None and all(value is not None and value >= least for value in values)
+
+
+def _elements(data: pa.Buffer, dtype: np.dtype) -> np.ndarray:
+    if dtype.name == "bool":
+        # A byte other than 0 and 1 is not a bool that NumPy computes with.
+        return np.frombuffer(data, np.uint8).astype(bool)
+    return np.frombuffer(data, dtype.newbyteorder("<"))
 
 
 def _rank(schema: pa.Schema) -> int:

@@ -84,21 +84,32 @@ def _write_timestamp(message: query_pb2.Value, value: datetime, field: str) -> N
 
 def _write_number(message: query_pb2.Value, value: object, field: str) -> None:
     """Write any integer or real number, NumPy's included."""
-    if type(value).__name__ == "bool":
-        message.bool_value = bool(value)
-    elif hasattr(value, "__index__"):
-        number = value.__index__()
-        if number in _INT64:
-            message.int64_value = number
+    try:
+        if type(value).__name__ == "bool":
+            message.bool_value = bool(value)
+        elif hasattr(value, "__index__"):
+            _write_integer(message, value.__index__())
+        elif hasattr(value, "__float__"):
+            message.float64_value = _finite(float(value), field)
         else:
-            message.json_value = str(number)
-    elif hasattr(value, "__float__"):
-        real = float(value)
-        if not math.isfinite(real):
-            raise invalid(field, f"takes a finite number, not {real}")
-        message.float64_value = real
+            raise TypeError
+    except InvalidArgumentError:
+        raise
+    except (TypeError, ValueError, OverflowError):
+        raise invalid(field, f"holds no such {type(value).__name__}") from None
+
+
+def _write_integer(message: query_pb2.Value, number: int) -> None:
+    if number in _INT64:
+        message.int64_value = number
     else:
-        raise invalid(field, f"holds no {type(value).__name__}")
+        message.json_value = str(number)
+
+
+def _finite(number: float, field: str) -> float:
+    if not math.isfinite(number):
+        raise invalid(field, f"takes a finite number, not {number}")
+    return number
 
 
 def decode_value(message: query_pb2.Value, *, field: str = "value") -> object:
@@ -134,8 +145,8 @@ def _decode_scalar(message: query_pb2.Value, kind: str, field: str) -> object:
     value: object = getattr(message, kind)
     if isinstance(value, str) and kind == "string_value":
         return _checked_text(value, field)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise invalid(field, f"takes a finite number, not {value}")
+    if isinstance(value, float):
+        return _finite(value, field)
     if isinstance(value, bytes) and len(value) > MAX_VALUE_BYTES:
         raise invalid(field, f"has {len(value)} bytes; at most {MAX_VALUE_BYTES} fit")
     if kind == "json_value":
@@ -158,7 +169,12 @@ def _decode_json(text: str, field: str) -> object:
     if "\0" in text or "\\u0000" in text:
         raise invalid(field, "contains a NUL character, which databases cannot hold")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        # 1e999 is a number of JSON, and infinity as a float.
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=lambda number: _finite(float(number), field)
+        )
+    except InvalidArgumentError:
+        raise
     except (ValueError, RecursionError):
         raise invalid(field, "is not JSON") from None
 

@@ -111,7 +111,7 @@ def _data_process(
     )
 
     def changed(is_serving: bool) -> None:
-        asyncio.run_coroutine_threadsafe(listener.health.set(FLIGHT, is_serving), loop)
+        asyncio.run_coroutine_threadsafe(listener.health.set(FLIGHT, is_serving=is_serving), loop)
 
     return process.DataProcess(child, config, changed)
 

@@ -119,24 +119,38 @@ def migrate(
 def doctor(
     data: Data = None,
     fix: Annotated[bool, typer.Option("--fix", help="Free and repair; rows are never removed.")] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Leave alone uploads, and bytes without a row, that are younger: 0, 30m, 24h, 2d.",
+        ),
+    ] = None,
     json: Json = False,
     config: Config = None,
 ) -> None:
     """Find what crashes left behind, and free it.
 
+    Without --grace, an upload is left behind once nothing was written to it for a day, and bytes without
+    a row after 10 minutes; all of them at once when no other process can have the data open, which
+    Larvik knows of a data folder with SQLite alone.
+
     Exits with 1 when something is left that needs you.
 
     \b
-    Example:
+    Examples:
       larvik doctor --fix --data lab-data
+      larvik doctor --fix --grace 30m --data lab-data
     """  # noqa: D301  # click reads the backspace, and keeps the lines
     from dataclasses import asdict
 
     from larvik.cli.output import print_json, size_text
+    from larvik.cli.values import parse_duration
     from larvik.services.doctor import Doctor
 
+    age = parse_duration("--grace", grace) if grace is not None else None
     with _open(data, config) as services:
-        findings = list(Doctor(services).examine(fix=fix))
+        findings = list(Doctor(services).examine(fix=fix, idle=age, grace=age))
     if json:
         print_json([asdict(finding) for finding in findings])
     for finding in findings if not json else ():
@@ -157,16 +171,27 @@ def health(
         str | None, typer.Option(help="Token; better in LARVIK_TOKEN.", envvar="LARVIK_TOKEN")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="Certificates to check the server against, PEM."),
+    ] = None,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="Whether it speaks TLS; the URL says by default.")
+    ] = None,
 ) -> None:
     """Ask a server whether it serves; exits with 0 when it does.
 
+    On the loopback larvik:// means clear text; give --tls, or the certificates, where a server speaks TLS
+    there.
+
     \b
-    Example:
+    Examples:
       larvik health --url larvik://localhost:7410
+      larvik health --url larvik://localhost:7410 --ca cert.pem
     """  # noqa: D301  # click reads the backspace, and keeps the lines
     from larvik_server.health import check
 
-    typer.echo(check(url, token, timeout))
+    typer.echo(check(url, token, timeout, ca=ca, tls=True if tls is None and ca is not None else tls))
 
 
 @admin.command()

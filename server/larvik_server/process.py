@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from larvik.errors import PreconditionError, UnavailableError
 
@@ -45,17 +45,20 @@ def spawn() -> subprocess.Popen[str]:
 
 def end(child: subprocess.Popen[str], patience_s: float = 5.0) -> None:
     """End a child that may still wait for its configuration: the end of its input tells it to go."""
-    if child.stdin is not None:
-        with suppress(OSError):
-            child.stdin.close()
+    _close(child.stdin)
     child.terminate()
     try:
         child.wait(patience_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
+    _close(child.stdout)
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is not None:
+        with suppress(OSError):  # what was not read yet cannot be flushed to a child that is dead
+            pipe.close()
 
 
 class DataProcess:
@@ -78,6 +81,7 @@ class DataProcess:
         self._config = config
         self._changed = changed
         self._stopping = threading.Event()
+        self._spawning = threading.Lock()
         self._thread: threading.Thread | None = None
         self.port = 0
 
@@ -102,7 +106,8 @@ class DataProcess:
 
     def stop(self) -> None:
         """Let it drain, and end it when it takes too long; idempotent."""
-        self._stopping.set()
+        with self._spawning:  # a child that is started just now is told to go as well
+            self._stopping.set()
         self._process.terminate()
         try:
             self._process.wait(self._config.grace_s + 5.0)
@@ -111,6 +116,8 @@ class DataProcess:
             self._process.wait()
         if self._thread is not None:
             self._thread.join()
+        _close(self._process.stdin)
+        _close(self._process.stdout)
 
     def _configure(self) -> int:
         assert self._process.stdin is not None
@@ -152,18 +159,24 @@ class DataProcess:
             pause = FIRST_PAUSE_S if time.monotonic() - began > STABLE_S else min(2 * pause, LONGEST_PAUSE_S)
             if self._stopping.wait(pause):
                 return
-            self._close_pipes()
-            self._process, began = spawn(), time.monotonic()
-            try:
-                self._configure()
-            except (PreconditionError, UnavailableError) as error:
-                log.error("data_process.failed", extra={"reason": error.reason, "message_": error.message})
-                self._process.kill()
-                continue
+            began = time.monotonic()
+            self._restart()
+
+    def _restart(self) -> None:
+        """Start another child, unless `stop` was called; one that does not come to serve is ended."""
+        try:
+            with self._spawning:
+                if self._stopping.is_set():
+                    return
+                _close(self._process.stdin)
+                _close(self._process.stdout)
+                self._process = spawn()
+            self._configure()
+        except (PreconditionError, UnavailableError) as error:
+            log.error("data_process.failed", extra={"reason": error.reason, "message_": error.message})
+            self._process.kill()
+        except OSError as error:  # the system has no room for a process now
+            log.error("data_process.failed", extra={"reason": "DATA_PROCESS_FAILED", "message_": str(error)})
+        else:
             log.info("data_process.restarted", extra={"pid": self._process.pid})
             self._changed(True)
-
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()

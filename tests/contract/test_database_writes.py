@@ -385,6 +385,31 @@ def test_moving_a_sample_moves_the_scope_of_everything_made_of_it(database, cata
     assert [scope(catalog, principal, *one) for one in arrays] == [None] * 4
 
 
+def test_a_sample_without_an_experiment_is_in_that_of_its_group(database, catalog, principal):
+    first, second = (
+        row.values["id"] for row in catalog.create(principal, "Experiment", [{"name": "1"}, {"name": "2"}])
+    )
+    group = catalog.create(principal, "ExperimentalGroup", [{"name": "g", "experiment_id": first}])[0]
+    sample = catalog.create(principal, "Sample", [{"name": "s", "group_id": group.values["id"]}])[0]
+    late = catalog.create(principal, "Sample", [{"name": "late"}])[0].values["id"]
+    with UnitOfWork(database, principal.subject_id) as work:
+        image = array(work, sample_id=sample.values["id"])
+        assert image.values["scope_id"] == first
+        derived = array(work, parent_id=image.values["id"])
+        assert derived.values["scope_id"] == first
+        other = array(work, sample_id=late)
+        assert other.values["scope_id"] is None
+    catalog.update(principal, "Sample", late, {"group_id": group.values["id"]})
+    arrays = [("Representation", made.values["id"]) for made in (image, derived, other)]
+    assert [scope(catalog, principal, *one) for one in arrays] == [first] * 3
+    catalog.update(principal, "ExperimentalGroup", group.values["id"], {"experiment_id": second})
+    assert [scope(catalog, principal, *one) for one in arrays] == [second] * 3
+    catalog.update(principal, "Sample", sample.values["id"], {"experiment_id": first})
+    assert [scope(catalog, principal, *one) for one in arrays] == [first, first, second]
+    catalog.update(principal, "Sample", late, {"group_id": None})
+    assert scope(catalog, principal, *arrays[2]) is None
+
+
 # Group copies of the metadata
 
 
@@ -450,21 +475,34 @@ def test_tables_of_larvik_alone_are_written_without_one(database):
 
 
 @pytest.mark.parametrize("mover_is_first", [True, False])
-@pytest.mark.parametrize("source", ["sample", "parent", "roi"])
+@pytest.mark.parametrize("source", ["sample", "parent", "roi", "group"])
 def test_an_array_made_while_its_sample_moves_gets_the_new_scope(
     database, catalog, principal, mover_is_first, source
 ):
-    first, second, sample, parent, roi, made = (new_id() for _ in range(6))
+    first, second, sample, parent, roi, made, group, grouped = (new_id() for _ in range(8))
     with UnitOfWork(database, principal.subject_id) as work:
         work.create("Experiment", [{"id": first, "name": "first"}, {"id": second, "name": "second"}])
-        work.create("Sample", [{"id": sample, "name": "sample", "experiment_id": first}])
+        work.create("ExperimentalGroup", [{"id": group, "name": "group", "experiment_id": first}])
+        work.create(
+            "Sample",
+            [
+                {"id": sample, "name": "sample", "experiment_id": first},
+                {"id": grouped, "name": "grouped", "group_id": group},
+            ],
+        )
         array(work, id=parent, sample_id=sample)
         work.create("ROI", [{"id": roi, "representation_id": parent, "kind": "point", "vertices": bytes(16)}])
     model = "Transformation" if source == "roi" else "Representation"
-    values = {f"{source}_id": {"sample": sample, "parent": parent, "roi": roi}[source]}
+    values = {
+        "sample": {"sample_id": sample},
+        "parent": {"parent_id": parent},
+        "roi": {"roi_id": roi},
+        "group": {"sample_id": grouped},
+    }[source]
 
     def move(work: UnitOfWork) -> None:
         work.update("Sample", sample, {"experiment_id": second})
+        work.update("ExperimentalGroup", group, {"experiment_id": second})
 
     def make(work: UnitOfWork) -> None:
         array(work, model, id=made, **values)

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tifffile
 
+import larvik
+from larvik.query.query import Query
 from larvik.testing.server import larvik_server
 
 LARVIK = Path(sys.executable).parent / "larvik"
@@ -288,6 +290,21 @@ def test_a_folder_that_is_none_is_refused_and_not_made(tmp_path: Path) -> None:
         assert done.returncode == 3
         assert "is no data folder" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_doctor_leaves_alone_what_is_younger_than_it_is_told(tmp_path: Path) -> None:
+    with larvik.connect(tmp_path / "lab") as connection:
+        connection.catalog.count(Query("Sample"))
+    left = tmp_path / "lab" / "arrays" / "zz" / "left.ome.zarr" / "zarr.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    doctor = ("doctor", "--fix", "--data", tmp_path / "lab")
+    assert "in order" in run(*doctor, "--grace", "30m").stdout
+    refused = run(*doctor, "--grace", "soon")
+    assert (refused.returncode, left.exists()) == (2, True)
+    assert "30m" in refused.stderr
+    assert "fixed: array without a row" in run(*doctor, "--grace", "0").stdout
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from larvik import Experiment, Representation, profiles
 from larvik.connection import (
     LazyConnection,
     _folder,
+    _Opening,
     alive,
     connection_for,
     current_or_none,
@@ -92,6 +93,12 @@ def test_a_broken_file_of_profiles_is_named(text: str) -> None:
 def test_a_token_does_not_show_in_a_profile() -> None:
     write_profiles(LAB)
     assert "secret" not in repr(profiles.load())
+
+
+def test_secrets_do_not_show_in_what_is_open(tmp_path: Path) -> None:
+    with larvik.connect(tmp_path / "a") as connection:
+        opening = _Opening(connection, connection.url, "xyzzy-token", {"store_options": {"key": "xyzzy"}})
+    assert "xyzzy" not in repr(opening)
 
 
 def test_nothing_given_names_every_way_to_give_it() -> None:

@@ -163,6 +163,15 @@ def test_a_closed_connection_says_so(tmp_path) -> None:
     assert caught.value.reason == "CONNECTION_CLOSED"
 
 
+def test_a_lazy_array_of_a_closed_connection_says_so(tmp_path, stack) -> None:
+    with larvik.connect(tmp_path / "data"):
+        lazy = stored(stack).array.max("z")
+        lazy.compute()
+    with pytest.raises(PreconditionError) as caught:
+        lazy.compute()
+    assert caught.value.reason == "CONNECTION_CLOSED"
+
+
 def test_threads_share_a_connection(connection, stack) -> None:
     rep = stored(stack)
     failures: list[BaseException] = []

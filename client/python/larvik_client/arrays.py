@@ -109,7 +109,7 @@ class RemoteArrays:
     def write_table(self, values: Mapping[str, object], rows: pa.Table) -> Record:
         """Store a measurement table; return its row of model ``Table``."""
         command = flight_pb2.FlightCommand()
-        command.table_put.SetInParent()
+        command.table_put.rows = rows.num_rows
         write_row(command.table_put.values, values)
         answers = self._flight.put(command, rows.schema, rows.to_batches(max_chunksize=TABLE_ROWS))
         if not answers:

@@ -128,12 +128,14 @@ class Channel:
             raise _typed(error, self.address) from None
 
     def close(self) -> None:
-        """Close the channel; idempotent."""
+        """Close the channel; idempotent. That of a parent process is neither closed nor dropped."""
         with self._lock:
             self.is_closed = True
-            opened, self._opened = self._opened, None
-        if opened is not None and opened[0] == os.getpid():
-            opened[1].close()
+            opened = self._opened
+            if opened is None or opened[0] != os.getpid():
+                return
+            self._opened = None
+        opened[1].close()
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", self.credentials.bearer),)

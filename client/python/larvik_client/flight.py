@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from larvik.errors import PreconditionError, UnavailableError
 from larvik_client.channel import Channel, retried, unreachable
@@ -16,24 +15,13 @@ from larvik_client.memory import keep_message_buffers
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.flight
 
     from larvik.proto.v1 import flight_pb2
-
-T = TypeVar("T")
 
 #: Slowest transfer that is waited for, in bytes per second: streams get a deadline by their size.
 SLOWEST = 1 << 20
 #: Deadline of streams whose size is not known, in seconds.
 STREAM_TIMEOUT_S = 6 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """What GetFlightInfo answered: a ticket, and how many bytes it gives (-1 when that is not known)."""
-
-    ticket: pyarrow.flight.Ticket
-    total_bytes: int
 
 
 class FlightSession:
@@ -130,11 +118,13 @@ class FlightSession:
             raise typed from None
 
     def close(self) -> None:
-        """Close the client; idempotent."""
+        """Close the client; idempotent. That of a parent process is neither closed nor dropped."""
         with self._lock:
-            opened, self._opened = self._opened, None
-        if opened is not None and opened[0] == os.getpid():
-            opened[1].close()
+            opened = self._opened
+            if opened is None or opened[0] != os.getpid():
+                return
+            self._opened = None
+        opened[1].close()
 
     def _batches(self, stream: Any) -> Iterator[pa.RecordBatch]:
         is_whole = False

@@ -13,6 +13,10 @@ from larvik.array.expression import Constant, Expression, Operation
 from larvik.array.grids import bounded, grid_of
 from larvik.array.operators.base import Context, Operator
 from larvik.array.regions import Grid, Region, lengths
+from larvik.errors import InvalidArgumentError
+
+#: Most decimals to round to, on either side of the point.
+MAX_DECIMALS = 1000
 
 #: Ufuncs by the number of inputs; each has one output and no core dims.
 UNARY = (
@@ -77,8 +81,27 @@ class Elementwise(Operator):
             for item, needed in zip(node.inputs, self.pull(node, region), strict=True)
             if needed is not None
         ]
-        result = np.asarray(self._call(blocks, node.parameters))
+        try:
+            result = np.asarray(self._call(blocks, node.parameters))
+        except (ValueError, TypeError, ArithmeticError) as error:  # what NumPy finds in the values alone
+            raise InvalidArgumentError(
+                f"{self.name} cannot take some of these values: {error}.",
+                reason="OPERATION_INVALID",
+                field="inputs",
+            ) from None
         return result.reshape(lengths(region)).astype(node.dtype, copy=False)
+
+
+class Rounding(Elementwise):
+    """``round``."""
+
+    def infer(
+        self, inputs: tuple[Expression, ...], parameters: Mapping[str, Any]
+    ) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Refuse decimals that no number has: NumPy counts up to them, for every block."""
+        if abs(parameters["decimals"]) > MAX_DECIMALS:
+            raise ValueError(f"decimals is {parameters['decimals']}, not -{MAX_DECIMALS} to {MAX_DECIMALS}")
+        return super().infer(inputs, parameters)
 
 
 class Cast(Elementwise):
@@ -121,6 +144,13 @@ def _at_least_1d(block: NDArray[Any]) -> NDArray[Any]:
     return block.reshape(1) if block.ndim == 0 else block
 
 
+def _pow(base: Any, exponent: Any) -> Any:
+    # Two Python numbers would make a whole number of any length.
+    if not isinstance(base, np.ndarray) and not isinstance(exponent, np.ndarray):
+        base = np.atleast_1d(base)
+    return operator.pow(base, exponent)
+
+
 def _isclose(a: Any, b: Any, **kwargs: Any) -> Any:
     return np.isclose(a, b, **kwargs)
 
@@ -136,9 +166,9 @@ OPERATORS: list[Operator] = [
     *(Elementwise(name, 1, getattr(np, name), _DTYPE, _OPTIONAL_DTYPE) for name in UNARY),
     *(Elementwise(name, 2, getattr(np, name), _DTYPE, _OPTIONAL_DTYPE) for name in BINARY),
     Elementwise("clip", 3, np.clip, _DTYPE, _OPTIONAL_DTYPE),
-    Elementwise("pow", 2, operator.pow),
+    Elementwise("pow", 2, _pow),
     Elementwise("where", 3, np.where),
-    Elementwise("round", 1, np.round, {"decimals": int}),
+    Rounding("round", 1, np.round, {"decimals": int}),
     Elementwise("isclose", 2, _isclose, {"rtol": float, "atol": float, "equal_nan": bool}),
     Elementwise(
         "nan_to_num",

@@ -13,7 +13,7 @@ from larvik.array.expression import Expression, Operation
 from larvik.array.grids import grid_of
 from larvik.array.operators.accumulators import Accumulator, Folding, Layout, Locating, Spreading, Summing
 from larvik.array.operators.base import Context, Costs, Operator
-from larvik.array.regions import Grid, Picks, Region, boxes, lengths, nbytes
+from larvik.array.regions import Grid, Picks, Region, boxes, lengths, nbytes, whole
 
 #: Makes the accumulator of one evaluation.
 Factory = Callable[[Layout], Accumulator]
@@ -112,16 +112,21 @@ class Reduction(Operator):
 
     def peak(self, node: Operation, shape: tuple[int, ...], costs: Costs) -> int:
         """Hold one step of the input, the chunk that is worked on, and the accumulators."""
-        region = tuple(range(size) for size in shape)
-        axes = _axes(node)
-        kept = lengths(self._needed(node, region, [range(1) for _ in axes]))
-        steps = costs.steps(node, kept)
-        longest = [range(max((stop - start for start, stop in bounds), default=0)) for bounds in steps]
-        step = lengths(self._needed(node, region, longest))
-        chunk = [range(max(grid_of(node.inputs[0])[axis], default=0)) for axis in axes]
-        worked = min(math.prod(step), math.prod(lengths(self._needed(node, region, chunk))))
+        kept = lengths(self._needed(node, whole(shape), [range(1) for _ in _axes(node)]))
+        longest = [
+            max((stop - start for start, stop in bounds), default=0) for bounds in costs.steps(node, kept)
+        ]
+        return self.step_peak(node, kept, longest, costs)
+
+    def step_peak(self, node: Operation, kept: tuple[int, ...], step: Sequence[int], costs: Costs) -> int:
+        """Return the bytes held while a step is taken, `step` long along the reduced axes."""
+        taken, chunk = list(kept), list(kept)
+        for axis, length in zip(_axes(node), step, strict=True):
+            taken[axis] = length
+            chunk[axis] = max(grid_of(node.inputs[0])[axis], default=0)
+        worked = min(math.prod(taken), math.prod(chunk))
         factor = {Folding: 0, Locating: 1, Summing: 2, Spreading: 4}[self._kind(node)]
-        return costs.peak(node.inputs[0], step) + 8 * factor * worked + 6 * nbytes(kept, 8)
+        return costs.peak(node.inputs[0], tuple(taken)) + 8 * factor * worked + 6 * nbytes(kept, 8)
 
     def _kind(self, node: Operation) -> type[Accumulator]:
         layout = Layout((1,), (), (), node.dtype, (1,))

@@ -107,11 +107,13 @@ class Pointwise(Operator):
         rest = [sizes for axis, sizes in enumerate(grid_of(node.inputs[0])) if axis not in axes]
         beside = math.prod(max(sizes, default=1) for sizes in rest) * node.dtype.itemsize
         most = max(1, MAX_CHUNK_BYTES // max(beside, 1))
+        if 0 in points:
+            return (*rest[:at], *((size,) for size in points), *rest[at:])
         chunks = []
         for size in reversed(points):
             chunks.append(min(size, most))
-            most = max(1, most // max(size, 1))
-        return (*rest[:at], *regular(points, [max(1, chunk) for chunk in reversed(chunks)]), *rest[at:])
+            most = max(1, most // size)
+        return (*rest[:at], *regular(points, chunks[::-1]), *rest[at:])
 
     def pull(self, node: Operation, region: Region) -> Sequence[Region | None]:
         """Name every position that some point has along each axis."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larvik.array.expression import Expression, Operation
-from larvik.array.grids import bounded, grid_of
+from larvik.array.grids import MAX_CHUNKS, bounded, grid_of
 from larvik.array.operators.base import Context, Costs, Operator
 from larvik.array.operators.elementwise import narrowed
-from larvik.array.regions import Grid, Picks, Region, lengths, nbytes, starts
+from larvik.array.regions import Grid, Picks, Region, count, lengths, nbytes, regular, starts
 
 
 class Transpose(Operator):
@@ -107,14 +107,16 @@ class Concatenate(Operator):
         return shape, np.result_type(*(item.dtype for item in inputs))
 
     def grid(self, node: Operation) -> Grid:
-        """Join the chunks along the axis; elsewhere take those of the finest input."""
+        """Join the chunks along the axis, equal ones where that were too many; elsewhere take the finest."""
         axis = _int(node, "axis")
         grids = [grid_of(item) for item in node.inputs]
-        joined = tuple(size for grid in grids for size in grid[axis] if size) or (0,)
-        return tuple(
-            joined if number == axis else max((grid[number] for grid in grids), key=len)
-            for number in range(node.ndim)
-        )
+        axes = [max((grid[number] for grid in grids), key=len) for number in range(node.ndim)]
+        if sum(len(grid[axis]) for grid in grids) <= MAX_CHUNKS:
+            axes[axis] = tuple(size for grid in grids for size in grid[axis] if size) or (0,)
+        else:
+            # Joins of joins double the chunks with every operation.
+            (axes[axis],) = regular((node.shape[axis],), (-(-node.shape[axis] // MAX_CHUNKS),))
+        return tuple(axes)
 
     def pull(self, node: Operation, region: Region) -> Sequence[Region | None]:
         """Ask each input for its own part."""
@@ -215,6 +217,13 @@ class Reshape(Operator):
 
     def block(self, node: Operation, region: Region, context: Context) -> NDArray[Any]:
         """Read the boxes, then regroup the axes, last first."""
+        cut = _row_edge(node, region)
+        if cut is not None:
+            axis, at = cut
+            parts = [
+                (*region[:axis], part, *region[axis + 1 :]) for part in (region[axis][:at], region[axis][at:])
+            ]
+            return np.concatenate([self.block(node, part, context) for part in parts], axis)
         (needed,) = self.pull(node, region)
         assert needed is not None
         block = context.read(node.inputs[0], needed)
@@ -273,6 +282,37 @@ def _box(before: list[int], after: list[int], region: list[Picks]) -> list[Picks
         box.append(range(size) if is_split else range(start, stop + 1))
         is_split = is_split or start != stop
     return box
+
+
+def _row_edge(node: Operation, region: Region) -> tuple[int, int] | None:
+    """Return an axis, and where along it a region is better read in two parts.
+
+    The box that holds the end of one row and the begin of the next holds both rows, however few
+    elements are wanted.
+    """
+    shape = node.inputs[0].shape
+    for befores, afters in factors(shape, node.shape):
+        sizes, picks = [node.shape[axis] for axis in afters], [region[axis] for axis in afters]
+        before = [shape[axis] for axis in befores]
+        wanted = count(tuple(picks))
+        if len(before) < 2 or count(tuple(_box(before, sizes, picks))) <= 2 * wanted:
+            continue
+        low, high = _ends(sizes, picks)
+        if high - low + 1 != wanted:
+            continue  # spread over many rows
+        rows = next(rows for rows in _row_lengths(before) if low // rows != high // rows)
+        number = next(number for number, item in enumerate(picks) if len(item) > 1)
+        beneath = math.prod(sizes[number + 1 :])
+        at = -(-(high // rows * rows - low) // beneath)
+        if 0 < at < len(picks[number]):
+            return afters[number], at
+    return None
+
+
+def _row_lengths(shape: Sequence[int]) -> Iterator[int]:
+    """Yield the elements of a row of each axis but the last, and 1."""
+    for axis in range(1, len(shape) + 1):
+        yield math.prod(shape[axis:])
 
 
 def _ends(sizes: Sequence[int], region: Sequence[Picks]) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from larvik.proto.v1 import array_pb2 as larvik_dot_proto_dot_v1_dot_array__pb2
 from larvik.proto.v1 import query_pb2 as larvik_dot_proto_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clarvik/proto/v1/flight.proto\x12\x0flarvik.proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blarvik/proto/v1/array.proto\x1a\x1blarvik/proto/v1/query.proto\"\x9b\x02\n\rFlightCommand\x12\x30\n\narray_read\x18\x01 \x01(\x0b\x32\x1a.larvik.proto.v1.ArrayReadH\x00\x12\x30\n\ntable_read\x18\x02 \x01(\x0b\x32\x1a.larvik.proto.v1.TableReadH\x00\x12\x30\n\nupload_put\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.UploadPutH\x00\x12.\n\ttable_put\x18\x04 \x01(\x0b\x32\x19.larvik.proto.v1.TablePutH\x00\x12<\n\x10measurement_read\x18\x05 \x01(\x0b\x32 .larvik.proto.v1.MeasurementReadH\x00\x42\x06\n\x04kind\"\x84\x01\n\tArrayRead\x12\x34\n\nexpression\x18\x01 \x01(\x0b\x32 .larvik.proto.v1.ArrayExpression\x12\x33\n\x10\x61\x63\x63\x65pt_encodings\x18\x02 \x03(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\"\xa2\x01\n\tArrayPlan\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cresult_bytes\x18\x05 \x01(\x04\x12\x14\n\x0csource_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\"2\n\tTableRead\x12%\n\x05query\x18\x01 \x01(\x0b\x32\x16.larvik.proto.v1.Query\"#\n\x0fMeasurementRead\x12\x10\n\x08table_id\x18\x01 \x01(\t\"\x1e\n\tUploadPut\x12\x11\n\tupload_id\x18\x01 \x01(\t\"!\n\x0fUploadPutResult\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\"\x88\x01\n\x08TablePut\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.larvik.proto.v1.TablePut.ValuesEntry\x1a\x45\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\" \n\x0eTablePutResult\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\xbf\x01\n\nTicketBody\x12/\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1e.larvik.proto.v1.FlightCommand\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x61rrays\x18\x05 \x03(\x0b\x32\x1c.larvik.proto.v1.StoredArray\"\x90\x01\n\x0bStoredArray\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08location\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x18\n\x0b\x66ingerprint\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_fingerprint\"/\n\x0cSignedTicket\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*8\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_DENSE\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clarvik/proto/v1/flight.proto\x12\x0flarvik.proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blarvik/proto/v1/array.proto\x1a\x1blarvik/proto/v1/query.proto\"\x9b\x02\n\rFlightCommand\x12\x30\n\narray_read\x18\x01 \x01(\x0b\x32\x1a.larvik.proto.v1.ArrayReadH\x00\x12\x30\n\ntable_read\x18\x02 \x01(\x0b\x32\x1a.larvik.proto.v1.TableReadH\x00\x12\x30\n\nupload_put\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.UploadPutH\x00\x12.\n\ttable_put\x18\x04 \x01(\x0b\x32\x19.larvik.proto.v1.TablePutH\x00\x12<\n\x10measurement_read\x18\x05 \x01(\x0b\x32 .larvik.proto.v1.MeasurementReadH\x00\x42\x06\n\x04kind\"\x84\x01\n\tArrayRead\x12\x34\n\nexpression\x18\x01 \x01(\x0b\x32 .larvik.proto.v1.ArrayExpression\x12\x33\n\x10\x61\x63\x63\x65pt_encodings\x18\x02 \x03(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\"\xa2\x01\n\tArrayPlan\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cresult_bytes\x18\x05 \x01(\x04\x12\x14\n\x0csource_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\"2\n\tTableRead\x12%\n\x05query\x18\x01 \x01(\x0b\x32\x16.larvik.proto.v1.Query\"#\n\x0fMeasurementRead\x12\x10\n\x08table_id\x18\x01 \x01(\t\"\x1e\n\tUploadPut\x12\x11\n\tupload_id\x18\x01 \x01(\t\"!\n\x0fUploadPutResult\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\"\xa4\x01\n\x08TablePut\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.larvik.proto.v1.TablePut.ValuesEntry\x12\x11\n\x04rows\x18\x02 \x01(\x04H\x00\x88\x01\x01\x1a\x45\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\x42\x07\n\x05_rows\" \n\x0eTablePutResult\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\xbf\x01\n\nTicketBody\x12/\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1e.larvik.proto.v1.FlightCommand\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x61rrays\x18\x05 \x03(\x0b\x32\x1c.larvik.proto.v1.StoredArray\"\x90\x01\n\x0bStoredArray\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08location\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x18\n\x0b\x66ingerprint\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_fingerprint\"/\n\x0cSignedTicket\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*8\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_DENSE\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TABLEPUT_VALUESENTRY']._loaded_options = None
   _globals['_TABLEPUT_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_ENCODING']._serialized_start=1445
-  _globals['_ENCODING']._serialized_end=1501
+  _globals['_ENCODING']._serialized_start=1473
+  _globals['_ENCODING']._serialized_end=1529
   _globals['_FLIGHTCOMMAND']._serialized_start=141
   _globals['_FLIGHTCOMMAND']._serialized_end=424
   _globals['_ARRAYREAD']._serialized_start=427
@@ -53,15 +53,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADPUTRESULT']._serialized_start=847
   _globals['_UPLOADPUTRESULT']._serialized_end=880
   _globals['_TABLEPUT']._serialized_start=883
-  _globals['_TABLEPUT']._serialized_end=1019
-  _globals['_TABLEPUT_VALUESENTRY']._serialized_start=950
-  _globals['_TABLEPUT_VALUESENTRY']._serialized_end=1019
-  _globals['_TABLEPUTRESULT']._serialized_start=1021
-  _globals['_TABLEPUTRESULT']._serialized_end=1053
-  _globals['_TICKETBODY']._serialized_start=1056
-  _globals['_TICKETBODY']._serialized_end=1247
-  _globals['_STOREDARRAY']._serialized_start=1250
-  _globals['_STOREDARRAY']._serialized_end=1394
-  _globals['_SIGNEDTICKET']._serialized_start=1396
-  _globals['_SIGNEDTICKET']._serialized_end=1443
+  _globals['_TABLEPUT']._serialized_end=1047
+  _globals['_TABLEPUT_VALUESENTRY']._serialized_start=969
+  _globals['_TABLEPUT_VALUESENTRY']._serialized_end=1038
+  _globals['_TABLEPUTRESULT']._serialized_start=1049
+  _globals['_TABLEPUTRESULT']._serialized_end=1081
+  _globals['_TICKETBODY']._serialized_start=1084
+  _globals['_TICKETBODY']._serialized_end=1275
+  _globals['_STOREDARRAY']._serialized_start=1278
+  _globals['_STOREDARRAY']._serialized_end=1422
+  _globals['_SIGNEDTICKET']._serialized_start=1424
+  _globals['_SIGNEDTICKET']._serialized_end=1471
 # @@protoc_insertion_point(module_scope)

@@ -2,7 +2,8 @@
 
 It imports everything first, then reads its `FlightConfig` as one line from standard input, answers with one
 line on standard output (``{"port": ...}`` or ``{"error": ...}``), and serves until it is told to stop or the
-input ends, which it does when the parent is gone.
+input ends, which it does when the parent is gone. What anything else prints goes to standard error: nobody
+reads the pipe after that line.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
-import pyarrow.flight  # noqa: F401  # the imports below take most of the time until a parent has its settings
+import pyarrow as pa
 
 from larvik.errors import LarvikError, PreconditionError
 from larvik.services.bundle import open_services
@@ -31,6 +34,8 @@ def main() -> int:
     """Serve; return the exit code."""
     keep_freed_memory()
     hide_tracebacks()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     stop = threading.Event()
     # The terminal sends SIGINT to parent and child alike; the parent decides when this process stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -40,13 +45,13 @@ def main() -> int:
         return 0  # the parent gave up before it began
     try:
         config = FlightConfig.from_json(line)
-        return _serve(config, stop)
+        return _serve(config, stop, answers)
     except LarvikError as error:
-        _answer({"error": error.message, "reason": error.reason})
+        _answer(answers, {"error": error.message, "reason": error.reason})
         return 1
 
 
-def _serve(config: FlightConfig, stop: threading.Event) -> int:
+def _serve(config: FlightConfig, stop: threading.Event, answers: IO[str]) -> int:
     with open_services(config.services, lock=False, create=False) as services:
         revoked = RevokedKeys(services.identity.revoked_keys)
         gate = Gate(services.identity, revoked)
@@ -55,7 +60,7 @@ def _serve(config: FlightConfig, stop: threading.Event) -> int:
         server = _listen(config, lambda: FlightServer(
             config.location, services, gate, tickets, streams, config.listed, _tls(config)
         ))  # fmt: skip
-        _answer({"port": server.port})
+        _answer(answers, {"port": server.port})
         from larvik_server import logs
 
         logs.configure(config.log_format, config.log_level)
@@ -67,11 +72,9 @@ def _serve(config: FlightConfig, stop: threading.Event) -> int:
     return 0
 
 
-def _listen(config: FlightConfig, make: object) -> FlightServer:
-    import pyarrow as pa
-
+def _listen(config: FlightConfig, make: Callable[[], FlightServer]) -> FlightServer:
     try:
-        server: FlightServer = make()  # type: ignore[operator]
+        return make()
     except (pa.ArrowException, OSError) as error:
         raise PreconditionError(
             f"The Flight port {config.port} of {config.host} cannot be taken: another program may listen"
@@ -79,7 +82,6 @@ def _listen(config: FlightConfig, make: object) -> FlightServer:
             reason="PORT_IN_USE",
             field="flight_port",
         ) from error
-    return server
 
 
 def _tls(config: FlightConfig) -> tuple[bytes, bytes] | None:
@@ -104,8 +106,8 @@ def _drain(server: FlightServer, grace_s: float) -> None:
         os._exit(0)
 
 
-def _answer(message: dict[str, object]) -> None:
-    print(json.dumps(message), flush=True)
+def _answer(answers: IO[str], message: dict[str, object]) -> None:
+    print(json.dumps(message), file=answers, flush=True)
 
 
 if __name__ == "__main__":

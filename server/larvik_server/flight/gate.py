@@ -119,7 +119,7 @@ def handler(function: Callable[..., Any]) -> Callable[..., Any]:
     Notes
     -----
     Without it, pyarrow sends the traceback of an unexpected exception to the caller. A handler that returns a
-    stream or a generator writes the call's line when that ends.
+    stream writes the call's line when that ends.
     """
 
     def guarded(self: Any, context: flight.ServerCallContext, *arguments: Any) -> Any:
@@ -128,7 +128,7 @@ def handler(function: Callable[..., Any]) -> Callable[..., Any]:
             answer = function(self, call, context, *arguments)
         except BaseException as error:
             raise call.refusal(error) from None
-        if not isinstance(answer, flight.FlightDataStream) and not hasattr(answer, "__next__"):
+        if not isinstance(answer, flight.FlightDataStream):
             call.finish()
         return answer
 

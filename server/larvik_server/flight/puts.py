@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from larvik.array.spec import ArraySpec
-from larvik.errors import InvalidArgumentError, ResourceExhaustedError
+from larvik.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError
 from larvik.query.query import Record
 from larvik.services.bundle import Services
 from larvik.services.principal import Principal
@@ -116,13 +116,21 @@ def put_table(
     values: dict[str, object],
     schema: pa.Schema,
     batches: Iterator[pa.RecordBatch],
+    rows: int | None = None,
 ) -> Record:
     """Store a measurement table.
+
+    Parameters
+    ----------
+    rows : int, optional
+        How many the caller said that the stream brings.
 
     Raises
     ------
     ResourceExhaustedError
         ``TABLE_TOO_LARGE``.
+    DataLossError
+        ``STREAM_INCOMPLETE``, when the stream brought another number of rows: it was given up.
     """
     kept, size = [], 0
     for batch in batches:
@@ -132,6 +140,12 @@ def put_table(
                 f"A table takes at most {MAX_BYTES >> 30} GiB. Store several.", reason="TABLE_TOO_LARGE"
             )
         kept.append(batch)
+    received = sum(batch.num_rows for batch in kept)
+    if rows is not None and received != rows:
+        raise DataLossError(
+            f"The stream ended after {received:,} of {rows:,} rows. Store the table again.",
+            reason="STREAM_INCOMPLETE",
+        )
     return services.tables.write(principal, values, pa.Table.from_batches(kept, schema=schema))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from google.protobuf.json_format import MessageToJson
 
 from larvik.array.budget import Budget, Estimates
-from larvik.array.evaluate import evaluate
+from larvik.array.evaluate import Cancelled, evaluate
 from larvik.array.expression import Expression, Source
 from larvik.array.grids import grid_of
 from larvik.array.planner import plan
@@ -42,7 +42,8 @@ class Read:
     schema : pyarrow.Schema
         Of its batches.
     batches : callable
-        Makes its batches; reads nothing before it is called.
+        Makes its batches; reads nothing before it is called. Takes what is asked, now and then, whether to
+        give up.
     arrays : mapping
         Where its arrays are stored, by id.
     plan : ArrayPlan or None
@@ -51,7 +52,7 @@ class Read:
 
     command: flight_pb2.FlightCommand
     schema: pa.Schema
-    batches: Callable[[], Iterator[pa.RecordBatch]]
+    batches: Callable[[Cancelled], Iterator[pa.RecordBatch]]
     arrays: Mapping[str, StoredArray]
     plan: flight_pb2.ArrayPlan | None = None
 
@@ -170,9 +171,13 @@ class Reads:
         dims = tuple(check_name(name, field="dims") for name in command.array_read.dims[: expression.ndim])
         layout = layout_of(expression, dims, promised)
 
-        def batches() -> Iterator[pa.RecordBatch]:
+        def batches(cancelled: Cancelled) -> Iterator[pa.RecordBatch]:
             blocks = evaluate(
-                expression, self._services.arrays.opener(arrays), budget=BUDGET, regions=layout.regions()
+                expression,
+                self._services.arrays.opener(arrays),
+                budget=BUDGET,
+                regions=layout.regions(),
+                cancelled=cancelled,
             )
             return encode_dense(layout, (block for _, block in blocks))
 
@@ -182,12 +187,19 @@ class Reads:
         query = decode_query(command.table_read.query)
         catalog = self._services.catalog
         return Read(
-            command, catalog.table_schema(principal, query), lambda: iter(catalog.table(principal, query)), {}
+            command,
+            catalog.table_schema(principal, query),
+            lambda _: iter(catalog.table(principal, query)),
+            {},
         )
 
     def _measurements(self, principal: Principal, command: flight_pb2.FlightCommand) -> Read:
-        table = self._services.tables.read(principal, command.measurement_read.table_id)
-        return Read(command, table.schema, lambda: iter(table.to_batches(max_chunksize=65_536)), {})
+        tables, table_id = self._services.tables, command.measurement_read.table_id
+
+        def batches(cancelled: Cancelled) -> Iterator[pa.RecordBatch]:
+            return iter(tables.read(principal, table_id).to_batches(max_chunksize=65_536))
+
+        return Read(command, tables.schema(principal, table_id), batches, {})
 
 
 def layout_of(expression: Expression, dims: tuple[str, ...], promised: flight_pb2.ArrayPlan) -> Dense:

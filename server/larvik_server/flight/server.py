@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from google.protobuf.message import Message
 
-from larvik.errors import InvalidArgumentError, UnsupportedError
+from larvik.errors import CallCancelledError, InvalidArgumentError, LarvikError, UnsupportedError
 from larvik.proto.v1 import flight_pb2
 from larvik.services.bundle import Services
 from larvik.wire.messages import parse
@@ -19,10 +20,8 @@ from larvik_server.flight.listing import Listing
 from larvik_server.flight.puts import put_blocks, put_table
 from larvik_server.flight.reads import Read, Reads
 from larvik_server.flight.streams import Streams
-from larvik_server.flight.tickets import Tickets, stored_arrays
+from larvik_server.flight.tickets import MAX_COMMAND, Tickets, stored_arrays
 
-#: Longest command of a descriptor, in bytes.
-MAX_COMMAND = 64 << 20
 HEALTH = "larvik.v1.health"
 _ACTIONS = ((HEALTH, "Answers SERVING while streams are served."),)
 
@@ -66,9 +65,9 @@ class FlightServer(flight.FlightServerBase):
         self._listing = Listing(services, self._reads, tickets, listed)
 
     @handler
-    def list_flights(self, call: Call, context: Any, criteria: bytes) -> Iterator[flight.FlightInfo]:
+    def list_flights(self, call: Call, context: Any, criteria: bytes) -> list[flight.FlightInfo]:
         """List arrays, tables and models."""
-        return iter(list(self._listing.listed(call.principal, criteria or b"")))
+        return list(self._listing.listed(call.principal, criteria or b""))
 
     @handler
     def get_flight_info(
@@ -112,15 +111,14 @@ class FlightServer(flight.FlightServerBase):
                     call.principal,
                     command.upload_put.upload_id,
                     batches,
-                    lambda blocks: writer.write(
-                        flight_pb2.UploadPutResult(blocks=blocks).SerializeToString()
-                    ),
+                    lambda blocks: _tell(writer, flight_pb2.UploadPutResult(blocks=blocks)),
                 )
             elif kind == "table_put":
-                values = decode_row(command.table_put.values)
-                record = put_table(self._services, call.principal, values, reader.schema, batches)
-                answer = flight_pb2.TablePutResult(record=encode_record(record).SerializeToString())
-                writer.write(answer.SerializeToString())
+                put = command.table_put
+                rows = put.rows if put.HasField("rows") else None
+                values = decode_row(put.values)
+                record = put_table(self._services, call.principal, values, reader.schema, batches, rows)
+                _tell(writer, flight_pb2.TablePutResult(record=encode_record(record).SerializeToString()))
             else:
                 raise InvalidArgumentError(
                     "The descriptor's command takes upload_put or table_put here.",
@@ -162,9 +160,30 @@ class FlightServer(flight.FlightServerBase):
     def _received(
         self, call: Call, context: Any, reader: flight.MetadataRecordBatchReader
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the batches of an upload, checking now and then that it may go on."""
-        for chunk in reader:
+        """Yield the batches of an upload, each checked to be valid Arrow, as long as it may go on."""
+        try:
+            for chunk in reader:
+                self._streams.check(call, context)
+                if chunk.data is not None:
+                    # Arrow believes the offsets that it receives: lying ones would read memory of others.
+                    chunk.data.validate(full=True)
+                    call.size_bytes += chunk.data.nbytes
+                    yield chunk.data
+        except LarvikError:
+            raise
+        except (pa.ArrowException, flight.FlightError, OSError):
             self._streams.check(call, context)
-            if chunk.data is not None:
-                call.size_bytes += chunk.data.nbytes
-                yield chunk.data
+            raise InvalidArgumentError(
+                "The stream does not hold the Arrow record batches of its schema.",
+                reason="MESSAGE_MALFORMED",
+                field="stream",
+            ) from None
+        # A caller who went away in mid-stream looks like one who has sent everything.
+        self._streams.check(call, context)
+
+
+def _tell(writer: flight.FlightMetadataWriter, answer: Message) -> None:
+    try:
+        writer.write(answer.SerializeToString())
+    except OSError:
+        raise CallCancelledError("The caller is gone.") from None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
+from larvik.array.evaluate import Cancelled
 from larvik.errors import CallCancelledError, ResourceExhaustedError
 from larvik_server.access import RevokedKeys
 from larvik_server.flight.gate import Call
@@ -63,12 +64,20 @@ class Streams:
                     del self._open[subject]
 
     def batches(
-        self, call: Call, context: flight.ServerCallContext, batches: Callable[[], Iterator[pa.RecordBatch]]
+        self,
+        call: Call,
+        context: flight.ServerCallContext,
+        batches: Callable[[Cancelled], Iterator[pa.RecordBatch]],
     ) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a read, the next one being made while one is sent; errors leave as ours."""
+
+        def is_given_up() -> bool:
+            self.check(call, context)  # also within a batch, which may take long to compute
+            return False
+
         try:
             with self.slot(call):
-                for batch in self._ahead(batches()):
+                for batch in self._ahead(batches(is_given_up)):
                     self.check(call, context)
                     call.size_bytes += batch.nbytes
                     yield batch

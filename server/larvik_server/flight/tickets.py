@@ -15,8 +15,10 @@ from larvik.services.principal import Principal
 from larvik.wire.messages import parse
 from larvik.wire.specs import decode_spec, encode_spec
 
-#: Longest ticket that is looked at, in bytes.
-MAX_TICKET = 8 << 20
+#: Longest command of a descriptor, in bytes.
+MAX_COMMAND = 64 << 20
+#: Longest ticket that is looked at, in bytes: it holds a command, and where its arrays are.
+MAX_TICKET = 2 * MAX_COMMAND
 
 
 class Tickets:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from larvik.proto.v1 import catalog_pb2 as pb
 from larvik.proto.v1.catalog_pb2_grpc import CatalogServiceServicer
-from larvik.query.query import Page, Query
+from larvik.query.query import Page
 from larvik.services.catalog import CatalogService
 from larvik.services.principal import Principal
 from larvik.wire.queries import decode_query
@@ -40,6 +40,8 @@ class Description:
 class CatalogServicer(CatalogServiceServicer):
     """Thin: every rule is in `larvik.services.catalog`, every check of form in `larvik.wire`.
 
+    Messages are decoded and encoded in the threads too: large ones would hold up every other call.
+
     Parameters
     ----------
     catalog : CatalogService
@@ -51,7 +53,7 @@ class CatalogServicer(CatalogServiceServicer):
     page_bytes : int
         Largest page; a page of larger rows has fewer.
     edited : callable
-        Told after rows were written.
+        Told after rows were written; called from a thread.
     """
 
     def __init__(
@@ -87,14 +89,13 @@ class CatalogServicer(CatalogServiceServicer):
         size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
         if len(request.page_token) > MAX_TOKEN:
             raise invalid("page_token", "is not one that this server gave")
-        return await self._threads.run(
-            self._page, principal(), decode_query(request.query), size, request.page_token or None
-        )
+        return await self._threads.run(self._page, principal(), request, size)
 
-    def _page(self, caller: Principal, query: Query, size: int, token: str | None) -> pb.QueryRecordsResponse:
+    def _page(self, caller: Principal, request: pb.QueryRecordsRequest, size: int) -> pb.QueryRecordsResponse:
         """Return one page that fits a message: with fewer rows, where these are large."""
+        query = decode_query(request.query)
         while True:
-            page = self._catalog.page(caller, query, size=size, token=token)
+            page = self._catalog.page(caller, query, size=size, token=request.page_token or None)
             answer = _encoded(page)
             if answer.ByteSize() <= self._page_bytes or size == 1:
                 return answer
@@ -102,62 +103,74 @@ class CatalogServicer(CatalogServiceServicer):
 
     async def CountRecords(self, request: pb.CountRecordsRequest, context: Any) -> pb.CountRecordsResponse:  # noqa: N802
         """Return the number of rows."""
-        count = await self._threads.run(self._catalog.count, principal(), decode_query(request.query))
+        caller = principal()
+        count = await self._threads.run(lambda: self._catalog.count(caller, decode_query(request.query)))
         return pb.CountRecordsResponse(count=count)
 
     async def CreateRecords(self, request: pb.CreateRecordsRequest, context: Any) -> pb.CreateRecordsResponse:  # noqa: N802
         """Store rows."""
         if len(request.rows) > MAX_ROWS:
             raise invalid("rows", f"has {len(request.rows)} rows; at most {MAX_ROWS} fit")
-        rows = [decode_row(row.values) for row in request.rows]
-        records = await self._write(self._catalog.create, principal(), checked_model(request.model), rows)
-        return pb.CreateRecordsResponse(records=map(encode_record, records))
+        caller = principal()
+
+        def create() -> pb.CreateRecordsResponse:
+            rows = [decode_row(row.values) for row in request.rows]
+            records = self._catalog.create(caller, checked_model(request.model), rows)
+            return pb.CreateRecordsResponse(records=map(encode_record, records))
+
+        return await self._write(create)
 
     async def UpdateRecord(self, request: pb.UpdateRecordRequest, context: Any) -> pb.UpdateRecordResponse:  # noqa: N802
         """Change a row."""
         if request.revision >= 2**63:
             raise invalid("revision", "does not fit 64 bits")
-        record = await self._write(
-            self._catalog.update,
-            principal(),
-            checked_model(request.model),
-            request.id,
-            decode_row(request.changes.values),
-            request.revision or None,
-        )
-        return pb.UpdateRecordResponse(record=encode_record(record))
+        caller = principal()
+
+        def update() -> pb.UpdateRecordResponse:
+            changes = decode_row(request.changes.values)
+            model, revision = checked_model(request.model), request.revision or None
+            record = self._catalog.update(caller, model, request.id, changes, revision)
+            return pb.UpdateRecordResponse(record=encode_record(record))
+
+        return await self._write(update)
 
     async def UpdateRecords(self, request: pb.UpdateRecordsRequest, context: Any) -> pb.UpdateRecordsResponse:  # noqa: N802
         """Change the rows of a query."""
-        changes = decode_row(request.changes.values)
-        count = await self._write(
-            self._catalog.update_many, principal(), decode_query(request.query), changes
-        )
-        return pb.UpdateRecordsResponse(count=count)
+        caller = principal()
+
+        def update() -> pb.UpdateRecordsResponse:
+            query, changes = decode_query(request.query), decode_row(request.changes.values)
+            return pb.UpdateRecordsResponse(count=self._catalog.update_many(caller, query, changes))
+
+        return await self._write(update)
 
     async def DeleteRecord(self, request: pb.DeleteRecordRequest, context: Any) -> pb.DeleteRecordResponse:  # noqa: N802
         """Move a row to the trash."""
-        record = await self._write(
-            self._catalog.delete, principal(), checked_model(request.model), request.id
-        )
+        caller = principal()
+        model = checked_model(request.model)
+        record = await self._write(lambda: self._catalog.delete(caller, model, request.id))
         return pb.DeleteRecordResponse(record=encode_record(record))
 
     async def DeleteRecords(self, request: pb.DeleteRecordsRequest, context: Any) -> pb.DeleteRecordsResponse:  # noqa: N802
         """Move the rows of a query to the trash."""
-        count = await self._write(self._catalog.delete_many, principal(), decode_query(request.query))
+        caller = principal()
+        count = await self._write(lambda: self._catalog.delete_many(caller, decode_query(request.query)))
         return pb.DeleteRecordsResponse(count=count)
 
     async def RestoreRecord(self, request: pb.RestoreRecordRequest, context: Any) -> pb.RestoreRecordResponse:  # noqa: N802
         """Bring a row back."""
-        record = await self._write(
-            self._catalog.restore, principal(), checked_model(request.model), request.id
-        )
+        caller = principal()
+        model = checked_model(request.model)
+        record = await self._write(lambda: self._catalog.restore(caller, model, request.id))
         return pb.RestoreRecordResponse(record=encode_record(record))
 
-    async def _write(self, function: Callable[..., T], *arguments: object) -> T:
-        written = await self._threads.run(function, *arguments)
-        self._edited()
-        return written
+    async def _write(self, write: Callable[[], T]) -> T:
+        def write_and_tell() -> T:
+            written = write()
+            self._edited()  # here: a caller who left meanwhile has written all the same
+            return written
+
+        return await self._threads.run(write_and_tell)
 
 
 def checked_model(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1.health_pb2_grpc import HealthServicer as Base
 
-from larvik.errors import NotFoundError
+from larvik.errors import NotFoundError, UnavailableError
 
 #: Names that a health check may ask for; the empty one means the server as a whole.
 SERVICES = (
@@ -20,6 +20,8 @@ SERVICES = (
 )
 FLIGHT = SERVICES[-1]
 
+_SERVING, _NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
+
 
 class HealthServicer(Base):
     """Tells what is serving; `set` changes it."""
@@ -27,18 +29,21 @@ class HealthServicer(Base):
     def __init__(self) -> None:
         self._states = dict.fromkeys(SERVICES, pb.HealthCheckResponse.SERVING)
         self._changed = asyncio.Condition()
+        self._is_stopped = False
 
-    async def set(self, service: str, is_serving: bool) -> None:
-        """Change the state of one service."""
-        state = pb.HealthCheckResponse.SERVING if is_serving else pb.HealthCheckResponse.NOT_SERVING
+    async def set(self, service: str, *, is_serving: bool) -> None:
+        """Change the state of one service; once stopped, nothing serves again."""
         async with self._changed:
-            self._states[service] = state
-            self._changed.notify_all()
+            if not self._is_stopped:
+                self._states[service] = _SERVING if is_serving else _NOT_SERVING
+                self._changed.notify_all()
 
     async def stop(self) -> None:
-        """Say of every service that it no longer serves."""
-        for service in SERVICES:
-            await self.set(service, is_serving=False)
+        """Say of every service that it no longer serves, and end who watches: the server waits for them."""
+        async with self._changed:
+            self._is_stopped = True
+            self._states = dict.fromkeys(SERVICES, _NOT_SERVING)
+            self._changed.notify_all()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:  # noqa: N802
         """Return the state of a service."""
@@ -54,13 +59,16 @@ class HealthServicer(Base):
     async def Watch(  # noqa: N802
         self, request: pb.HealthCheckRequest, context: Any
     ) -> AsyncIterator[pb.HealthCheckResponse]:
-        """Yield the state of a service now and whenever it changes."""
+        """Yield the state of a service now and whenever it changes, until the server stops."""
         last = None
         while True:
             async with self._changed:
-                state = self._states.get(request.service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
-                if state == last:
+                while (state := self._state(request)) == last and not self._is_stopped:
                     await self._changed.wait()
-                    continue
+            if state == last:
+                raise UnavailableError("The server is shutting down.", reason="SERVER_DRAINING")
             last = state
             yield pb.HealthCheckResponse(status=state)
+
+    def _state(self, request: pb.HealthCheckRequest) -> pb.HealthCheckResponse.ServingStatus:
+        return self._states.get(request.service, pb.HealthCheckResponse.SERVICE_UNKNOWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -118,10 +119,13 @@ class Tokens:
 
 def _credentials(cert: Path, key: Path) -> grpc.ServerCredentials:
     try:
+        # gRPC itself would only say that it cannot take the port.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
         return grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
     except OSError as error:
         raise InvalidArgumentError(
-            f"The certificate or key cannot be read: {error.strerror}.",
+            f"The certificate and key cannot be used: {error.strerror}. Name a PEM file of each that belong"
+            " together; the key has no password.",
             reason="CERTIFICATE_INVALID",
             field="tls",
         ) from None

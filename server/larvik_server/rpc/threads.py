@@ -76,8 +76,9 @@ class Threads:
             yield Result(await future)
         finally:
             gone.set()
-            if not future.done():
-                await asyncio.wait([future])
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # asked for, or asyncio logs what the work says of its end as lost
 
     def stop(self) -> None:
         """Ask long work to end and take no more calls."""

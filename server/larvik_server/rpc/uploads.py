@@ -10,6 +10,7 @@ from larvik.proto.v1 import uploads_pb2 as pb
 from larvik.proto.v1.uploads_pb2_grpc import UploadServiceServicer
 from larvik.services.bundle import Services
 from larvik.services.import_options import ImportOptions
+from larvik.services.principal import Principal
 from larvik.wire.records import encode_record
 from larvik.wire.specs import decode_spec, encode_spec
 from larvik.wire.values import decode_row, invalid
@@ -32,18 +33,15 @@ class UploadServicer(UploadServiceServicer):
         """Open a session."""
         if sum(len(rows.rows) for rows in request.biometa.values()) > MAX_ROWS:
             raise invalid("biometa", f"has more than {MAX_ROWS} rows")
+        return await self._threads.run(self._begin, principal(), request)
+
+    def _begin(self, caller: Principal, request: pb.BeginUploadRequest) -> pb.BeginUploadResponse:
         rows = {
             checked_model(model): [decode_row(row.values) for row in rows.rows]
             for model, rows in request.biometa.items()
         }
-        begun = await self._threads.run(
-            self._services.uploads.begin,
-            principal(),
-            checked_model(request.model),
-            decode_row(request.values.values),
-            decode_spec(request.spec),
-            rows,
-        )
+        values, spec = decode_row(request.values.values), decode_spec(request.spec)
+        begun = self._services.uploads.begin(caller, checked_model(request.model), values, spec, rows)
         return pb.BeginUploadResponse(
             upload_id=begun.id, array_id=begun.array_id, spec=encode_spec(begun.spec)
         )

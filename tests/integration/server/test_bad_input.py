@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import struct
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from larvik.array.expression import Source
+from larvik.array.spec import ArraySpec, Level, default_axis
 from larvik.errors import InvalidArgumentError, LarvikError, NotFoundError, UnauthenticatedError
 from larvik.ids import new_id
 from larvik.proto.v1 import catalog_pb2, flight_pb2, query_pb2
+from larvik.query.predicate import Compare, Lookup
 from larvik.query.query import Query
 from larvik.wire.batches import encode_block, upload_schema
 from larvik.wire.expressions import encode_expressions
 from larvik.wire.status import DETAILS_KEY, decode_details, decode_flight
+from larvik.wire.values import write_row
+from larvik_client.flight import FlightSession
 
 ROOT = Path(__file__).parents[3]
 LEAKS = re.compile(rf"Traceback|File \"|{re.escape(str(ROOT))}/|/tmp/|site-packages|larvik_server[./]")
@@ -173,12 +181,88 @@ def test_a_stream_of_other_columns_is_refused_and_the_session_stays(client, opti
     connection.arrays.abort(session)
 
 
+def lying(batch: pa.RecordBatch, size: int, claimed: int) -> pa.RecordBatch:
+    """Return a batch whose one value of `size` bytes claims to be longer than its buffer."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    raw = sink.getvalue().to_pybytes()
+    lie = raw.replace(struct.pack("<qq", 0, size), struct.pack("<qq", 0, claimed))
+    assert lie != raw
+    return pa.ipc.open_stream(lie).read_next_batch()
+
+
+def test_offsets_that_leave_their_buffer_are_refused(client, options, connection):
+    level = Level("0", (1, 8192), (1, 8192), (1, 8192), (1.0, 1.0), (0.0, 0.0))
+    spec = ArraySpec((default_axis("y"), default_axis("x")), "uint8", (level,))
+    session = connection.arrays.begin("Representation", {"id": new_id(), "name": "x"}, spec, {})
+    box = pa.record_batch([[b"7" * 77], [[0, 0]], [[1, 8192]]], schema=upload_schema(2))
+    batch = lying(box, 77, 8192)
+    error = refused(lambda: sent(client, options, upload_command(session.id), batch.schema, [batch]))
+    assert error.reason == "MESSAGE_MALFORMED"
+    connection.arrays.abort(session)
+
+
+def table_command(table_id: str) -> flight.FlightDescriptor:
+    command = flight_pb2.FlightCommand()
+    write_row(command.table_put.values, {"id": table_id, "name": "rows"})
+    return of(command.SerializeToString())
+
+
+def test_a_table_of_text_that_is_none_is_refused(client, options):
+    text = pa.array([b"\xff\xfe"]).view(pa.string())
+    batch = pa.RecordBatch.from_arrays([text], names=["name"])
+    error = refused(lambda: sent(client, options, table_command(new_id()), batch.schema, [batch]))
+    assert error.reason == "MESSAGE_MALFORMED"
+
+
+def test_a_table_whose_sender_went_away_is_not_stored(server, connection):
+    table_id = new_id()
+    headers = [(b"authorization", f"Bearer {server.token}".encode()), (b"x-request-id", b"went-away")]
+    batch = pa.record_batch({"n": [1, 2, 3]})
+    with flight.FlightClient(server.flight_url) as client:
+        options = flight.FlightCallOptions(timeout=0.3, headers=headers)
+        writer, reader = client.do_put(table_command(table_id), batch.schema, options)
+        writer.write_batch(batch)
+        assert reader.read() is None
+        with suppress(flight.FlightTimedOutError):
+            writer.close()
+    give_up = time.monotonic() + 30
+    while not (lines := [line for line in server.log.splitlines() if "went-away" in line]):
+        assert time.monotonic() < give_up
+    assert [json.loads(line)["code"] for line in lines] == ["CANCELLED"]
+    where = (Compare(("id",), Lookup.EXACT, table_id),)
+    assert connection.catalog.count(Query("Table", where=where)) == 0
+
+
 def test_an_upload_without_all_its_blocks_is_not_committed(connection, stored):
     session = connection.arrays.begin("Representation", {"id": new_id(), "name": "x"}, stored.spec, {})
     with pytest.raises(LarvikError) as caught:
         connection.arrays.commit(session)
     assert caught.value.reason == "ARRAY_INCOMPLETE"
     connection.arrays.abort(session)
+
+
+def test_a_table_whose_stream_is_given_up_is_not_stored(connection):
+    id = new_id()
+    batch = pa.record_batch({"n": [1, 2, 3]})
+    command = flight_pb2.FlightCommand()
+    command.table_put.rows = 6
+    write_row(command.table_put.values, {"id": id, "name": "half"})
+
+    def batches():
+        yield batch
+        raise KeyboardInterrupt
+
+    session = FlightSession(connection.arrays._channel, lambda: connection._flight_url)
+    with pytest.raises(KeyboardInterrupt):
+        session.put(command, batch.schema, batches())
+    session.close()
+    with pytest.raises(NotFoundError):
+        connection.arrays.read_table(id)
+    whole = pa.Table.from_batches([batch, batch])
+    connection.arrays.write_table({"id": id, "name": "whole"}, whole)
+    assert connection.arrays.read_table(id).num_rows == 6
 
 
 def call(server, method: str, data: bytes) -> LarvikError | None:

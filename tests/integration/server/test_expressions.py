@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,11 @@ from hypothesis import strategies as st
 
 import larvik
 from larvik import Representation
+from larvik.array.expression import Constant
+from larvik.array.record import record
+from larvik.errors import ResourceExhaustedError
+from larvik.proto.v1 import flight_pb2
+from larvik.wire.expressions import encode_expressions
 from larvik_client.remote import RemoteConnection
 
 DTYPES = ("bool", "int8", "uint16", "int64", "float16", "float32", "float64")
@@ -101,3 +107,25 @@ def selections(size: int) -> st.SearchStrategy[Any]:
 def test_any_selection_equals_numpys(images: Any, dtype: str, where: str, picks: dict[str, Any]) -> None:
     lazy, eager = images[dtype]
     assert_same(lazy.isel(picks), eager.isel(picks), where)
+
+
+def test_an_evaluation_without_end_ends_when_its_caller_goes(
+    connection: RemoteConnection, images: Any
+) -> None:
+    many = record("broadcast_to", [Constant(np.uint8(1))], {"shape": (2**40, 2**10)})
+    command = flight_pb2.FlightCommand()
+    total = record("sum", [many], {"axes": (0, 1), "keepdims": False})
+    command.array_read.expression.CopyFrom(encode_expressions([total]))
+    for _ in range(20):  # more than one subject may have open
+        stream = connection.arrays._flight.open(command)
+        time.sleep(0.05)  # so that it has begun
+        stream.cancel()
+    lazy, values = images["uint16"]
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            np.testing.assert_array_equal(lazy.max("z"), values.max("z"))
+            break
+        except ResourceExhaustedError:
+            assert time.monotonic() < deadline, "the streams stay open"
+            time.sleep(0.1)

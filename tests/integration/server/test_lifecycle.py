@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,10 +13,13 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import grpc
 import numpy as np
 import psutil
 import pyarrow.flight as flight
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from larvik.array.expression import Source
 from larvik.errors import LarvikError, UnauthenticatedError, UnavailableError
@@ -148,6 +152,44 @@ def test_sigterm_lets_a_running_stream_finish_and_exits_with_0(tmp_path, put_int
             assert received == pixels.nbytes
         stopped.join()
         assert server.stop() == 0
+
+
+def test_who_watches_its_health_does_not_hold_up_the_end(tmp_path):
+    with (
+        larvik_server(tmp_path, token=TOKEN) as server,
+        grpc.insecure_channel(server.url.partition("://")[2]) as channel,
+    ):
+        watch = HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), metadata=(("authorization", f"Bearer {TOKEN}"),)
+        )
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        start = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - start < 10
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_every_call_of_flight_has_its_line(server, stored):
+    headers = [(b"authorization", f"Bearer {server.token}".encode()), (b"x-request-id", b"one-line-each")]
+    options = flight.FlightCallOptions(headers=headers)
+    path = flight.FlightDescriptor.for_path("arrays", stored.array_id)
+    with flight.FlightClient(server.flight_url) as client:
+        assert list(client.list_flights(b"arrays", options))
+        ticket = client.get_flight_info(path, options).endpoints[0].ticket
+        client.get_schema(path, options)
+        client.do_get(ticket, options).read_all()
+        list(client.do_action(flight.Action("larvik.v1.health", b""), options))
+        client.list_actions(options)
+    wanted = ["LIST_FLIGHTS", "GET_FLIGHT_INFO", "GET_SCHEMA", "DO_GET", "DO_ACTION", "LIST_ACTIONS"]
+
+    def methods() -> list[str]:
+        return [json.loads(line)["method"] for line in server.log.splitlines() if "one-line-each" in line]
+
+    wait_for(lambda: len(methods()) >= len(wanted), "a line for each call")
+    assert methods() == wanted
 
 
 def test_the_data_process_starts_again_when_it_dies(tmp_path, put_into):

@@ -5,6 +5,9 @@ The certificate of tests/fixtures/tls is for localhost alone, signed by itself, 
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +57,48 @@ def test_a_certificate_that_is_not_trusted_is_refused(tls_server):
 def test_clear_text_is_refused(tls_server):
     with pytest.raises(UnavailableError):
         connect(tls_server.url, TOKEN, timeout_s=3)
+
+
+def health(*arguments: object) -> tuple[int, str]:
+    """Run the command; return its exit code and what it printed."""
+    start = "from larvik.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "health", *map(str, arguments)],
+        env={**os.environ, "LARVIK_TOKEN": TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+@pytest.mark.parametrize("how", [("--ca", CERT), ("--tls", "--ca", CERT)])
+def test_health_is_told_over_tls_on_the_loopback(tls_server, how):
+    assert health("--url", tls_server.url, *how) == (0, "SERVING")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ((), "(no TLS)"),
+        (("--tls",), "(TLS)"),
+        (("--no-tls", "--ca", CERT), "(no TLS)"),
+        (("--ca", "missing.pem"), "CERTIFICATE_INVALID"),
+        (("--url", "http://localhost"), "URL_INVALID"),
+    ],
+)
+def test_health_says_why_it_was_not_told(tls_server, how, said):
+    code, output = health("--url", tls_server.url, "--timeout", 3, *how)
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("wrong", ["cert", "key"])
+def test_a_certificate_or_key_that_is_none_is_named(tmp_path, wrong):
+    (tmp_path / "junk.pem").write_text("junk")
+    paths = {"cert": str(CERT), "key": str(KEY), wrong: str(tmp_path / "junk.pem")}
+    with pytest.raises(UnavailableError, match="CERTIFICATE_INVALID") as caught:
+        larvik_server(tmp_path / "data", arguments=("--tls-cert", paths["cert"], "--tls-key", paths["key"]))
+    assert "Traceback" not in caught.value.message

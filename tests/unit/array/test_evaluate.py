@@ -296,6 +296,26 @@ def test_memory_stays_within_the_budget(name: str, make_image: Any) -> None:
     assert image.reader.held_bytes == 0
 
 
+def test_the_end_of_one_long_row_and_the_begin_of_the_next_are_read_without_the_rows(make_image: Any) -> None:
+    values = (RNG.random((2, 3, 70_001)) * 200).astype("uint8")
+    image = make_image(values, (1, 2, 1024), dims="zyx")
+    flat = record("reshape", [image.source], {"shape": (values.size,)})
+    largest = record("max", [flat], {"axes": (0,), "keepdims": False})
+    budget = Budget(2**16)
+    assert compute([largest], lambda _: image.reader, budget=budget)[0] == values.max()
+    assert image.reader.most_bytes <= budget.memory_bytes
+    (result,) = compute([flat], lambda _: image.reader, budget=budget)
+    np.testing.assert_array_equal(result, values.ravel())
+    assert image.reader.most_bytes <= budget.memory_bytes
+    assert image.reader.held_bytes == 0
+
+
+def test_a_chunk_that_only_just_fits_leaves_room_for_its_reduction() -> None:
+    many = record("broadcast_to", [Constant(np.uint8(1))], {"shape": (2**27,)})
+    node = record("max", [record("negative", [many])], {"axes": (0,), "keepdims": False})
+    assert compute([node], lambda source: pytest.fail(f"{source} is not stored"))[0] == 255
+
+
 def _points(count: int) -> Any:
     import xarray as xr
 

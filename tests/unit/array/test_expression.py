@@ -6,11 +6,15 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
+from larvik.array.evaluate import compute
 from larvik.array.expression import MAX_DEPTH, Constant, Expression, Source, sources, walk
+from larvik.array.grids import grid_of
 from larvik.array.operators import OPERATORS
 from larvik.array.operators.elementwise import BINARY, UNARY
 from larvik.array.operators.reduction import Reduction
@@ -219,3 +223,66 @@ def test_whole_numbers_beyond_64_bits_are_refused() -> None:
     assert Constant(2**64 - 1).dtype == np.uint64
     with pytest.raises(InvalidArgumentError, match="64 bits"):
         Constant(2**64)
+
+
+def test_a_token_tells_apart_what_is_written_with_the_same_digits() -> None:
+    flat = source((44,), chunks=(44,))
+    shapes = [record("reshape", [flat], {"shape": shape}).token for shape in ((2, 22), (22, 2))]
+    assert shapes[0] != shapes[1]
+    square = source((4, 4), chunks=(4, 4))
+    selections = (
+        (np.array([0, 3]), np.array([0, 1, 3])),
+        (np.array([0, 3, 0]), np.array([1, 3])),
+    )
+    outer = [record("select", [square], {"selection": selection}).token for selection in selections]
+    assert outer[0] != outer[1]
+
+
+def test_a_power_of_python_numbers_is_a_fixed_size_number() -> None:
+    node = record("pow", [Constant(7), Constant(10**7)])
+    assert node.dtype == "int64"
+    assert compute([node], _nothing)[0].shape == ()
+
+
+@pytest.mark.parametrize("decimals", [-(2**31), -1001, 1001, 2**31 - 1])
+def test_rounding_to_decimals_that_no_number_has_is_refused(decimals: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="decimals") as caught:
+        record("round", [source()], {"decimals": decimals})
+    assert caught.value.reason == "EXPRESSION_INVALID"
+
+
+def test_values_that_numpy_refuses_are_an_error_of_ours() -> None:
+    power = record("power", [Constant(np.array([2, 3])), Constant(np.array([1, -1]))])
+    with pytest.raises(InvalidArgumentError, match="negative integer powers") as caught:
+        compute([power], _nothing)
+    assert caught.value.reason == "OPERATION_INVALID"
+
+
+def _joins_of_joins() -> Expression:
+    node: Expression = Constant(np.ones(1, "uint8"))
+    for _ in range(45):
+        node = record("concatenate", [node, node], {"axis": 0})
+    return node
+
+
+def _every_other() -> Expression:
+    many = record("broadcast_to", [Constant(np.uint8(1))], {"shape": (2**45,)})
+    return record("select", [many], {"selection": (range(0, 2**45, 2),)})
+
+
+def _no_points() -> Expression:
+    empty = Constant(np.ones((0, 1)))
+    parameters = {"axes": (0,), "positions": (), "points": (0, 2**45), "at": 0}
+    return record("pointwise", [empty], parameters)
+
+
+@pytest.mark.parametrize("make", [_joins_of_joins, _every_other, _no_points])
+def test_the_chunks_of_a_small_expression_are_not_too_many_to_list(make: Callable[[], Expression]) -> None:
+    node = make()
+    grid = grid_of(node)
+    assert tuple(sum(sizes) for sizes in grid) == node.shape
+    assert max(len(sizes) for sizes in grid) <= 2**20
+
+
+def _nothing(source: Source) -> NoReturn:
+    raise AssertionError("nothing is stored")

@@ -197,6 +197,34 @@ def test_a_long_chain_continues_in_dask(make_image: Any) -> None:
     np.testing.assert_array_equal(array.compute(), np.arange(6) + 200)
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda a: np.sum(a, 0, None, None, True),
+        lambda a: np.mean(a, 0, np.float32, None, True),
+        lambda a: np.nanprod(a, 4, None, None, False),
+        lambda a: np.std(a, 0, None, None, 1, True),
+        lambda a: np.nanmax(a, 0, None, True),
+        lambda a: np.argmin(a, 0),
+        lambda a: np.any(a, 0, None, True),
+    ],
+)
+def test_arguments_by_position_mean_what_they_mean_in_numpy(act: Callable[[Any], Any], image: Any) -> None:
+    found = act(data(image.lazy))
+    expected = act(image.plain.data)
+    assert found.expression is not None
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found.compute(), expected, rtol=1e-6)
+
+
+def test_an_argument_that_is_not_recorded_is_not_dropped(image: Any) -> None:
+    with pytest.raises((UnsupportedError, TypeError)):
+        np.max(data(image.lazy), 0, None, False, 5000)
+    with pytest.raises(TypeError):
+        np.add(data(image.lazy), 0.5, casting="no")
+
+
 def test_idxmax_reads_each_chunk_once(image: Any) -> None:
     found = image.lazy.idxmax("z").compute()
     np.testing.assert_array_equal(found, image.plain.idxmax("z"))
@@ -212,6 +240,13 @@ def test_persisted_arrays_are_lazy_arrays_in_memory(image: Any) -> None:
     )
     np.testing.assert_array_equal(kept.compute(), image.plain.max("z"))
     assert image.reader.reads > reads
+
+
+def test_what_only_dask_computes_can_be_persisted(image: Any) -> None:
+    kept = (image.lazy.max("z") * 1j).persist()
+    reads = image.reader.reads
+    np.testing.assert_array_equal(kept.compute(), image.plain.max("z") * 1j)
+    assert image.reader.reads == reads
 
 
 # Dask.

@@ -172,6 +172,13 @@ def test_where_no_level_can_stand_in_the_image_itself_is_shown(act: Any) -> None
     assert coarsest_for(image, 5) is image
 
 
+def test_a_graph_that_uses_itself_again_and_again_is_looked_through_once() -> None:
+    array = to_dataarray(make_spec(), ARRAY_ID, 1, evaluator()).isel(y=0, x=0)
+    for _ in range(30):
+        array = array + array
+    assert coarsest_for(array.max("t"), 1).shape == (2, 4)
+
+
 def test_the_accessor_tells_what_is_recorded() -> None:
     array = to_dataarray(make_spec(), ARRAY_ID, 1, evaluator())
     lazy = array.max("z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as npst
 from larvik.array.expression import Source
 from larvik.array.lazy import LazyArray
 from larvik.array.local import LocalEvaluator
+from larvik.array.regions import split
 from larvik.errors import SelectionError
 
 VALUES = np.arange(5 * 4 * 6 * 3, dtype="int32").reshape(5, 4, 6, 3)
@@ -146,6 +148,19 @@ def test_chunks_of_a_selection_lie_on_stored_chunks() -> None:
     array = lazy(VALUES, (2, 2, 4, 3))
     assert array[1:, ::2, 3:5].chunks == ((1, 2, 1), (1, 1), (1, 1), (3,))
     assert array[[4, 0, 3]].chunks[0] == (2, 1)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any),
+    key=st.data(),
+)
+def test_a_range_is_cut_where_its_positions_enter_another_chunk(sizes: list[int], key: st.DataObject) -> None:
+    picks = range(*key.draw(st.slices(sum(sizes))).indices(sum(sizes)))
+    owners = np.repeat(np.arange(len(sizes)), sizes)[list(picks)]
+    expected = tuple(len(list(group)) for _, group in groupby(owners)) or (0,)
+    assert split(sizes, picks) == expected
+    if picks and picks.step > 0:
+        assert split(sizes, np.asarray(picks)) == expected
 
 
 @given(data=st.data(), axes=st.lists(st.sampled_from(range(4)), max_size=4, unique=True))

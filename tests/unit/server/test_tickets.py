@@ -13,7 +13,7 @@ from larvik.errors import LarvikError, PermissionDeniedError, UnauthenticatedErr
 from larvik.proto.v1 import flight_pb2
 from larvik.services.arrays import StoredArray
 from larvik.services.principal import Principal
-from larvik_server.flight.tickets import Tickets, stored_arrays
+from larvik_server.flight.tickets import MAX_COMMAND, Tickets, stored_arrays
 
 ANNA = Principal("anna", "Anna", "user", frozenset({"read"}), "key-1")
 SPEC = ArraySpec((Axis("x", "space"),), "uint8", (Level("0", (4,), (2,), (4,), (1.0,), (0.0,)),))
@@ -61,6 +61,13 @@ def test_bytes_after_a_ticket_are_refused():
     ticket, _ = tickets().issue(ANNA, command())
     with pytest.raises(UnauthenticatedError):
         tickets().redeem(ANNA, ticket + b"\x1a\x00")
+
+
+def test_a_ticket_holds_the_largest_command():
+    large = flight_pb2.FlightCommand()
+    large.array_read.expression.nodes.add().constant.tensor.data = bytes(MAX_COMMAND)
+    ticket, _ = tickets().issue(ANNA, large, ARRAYS)
+    assert tickets().redeem(ANNA, ticket).command == large
 
 
 def test_a_ticket_ends():

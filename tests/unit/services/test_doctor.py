@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,8 @@ from larvik.services.doctor import Finding, Trouble
 from larvik.services.import_options import ImportOptions
 from larvik.services.tables import table_location
 from larvik.storage.ngff import read_group
+
+from .conftest import Maker
 
 NOW = timedelta(0)
 
@@ -41,9 +44,16 @@ def test_a_healthy_larvik_has_no_findings(services, me, maker, small) -> None:
     assert list(services.doctor.examine()) == []
 
 
-def test_left_uploads_are_dropped_with_their_bytes(services, maker, pixels) -> None:
-    begun = maker.begin(pixels)
-    maker.write(begun, pixels, leave_out=1)
+@pytest.fixture
+def left(services) -> Iterator[Maker]:
+    """Makes what another process leaves behind, which has ended by the time the block does."""
+    with open_services(services.config) as other:
+        yield Maker(other, other.identity.local())
+
+
+def test_left_uploads_are_dropped_with_their_bytes(services, left, pixels) -> None:
+    begun = left.begin(pixels)
+    left.write(begun, pixels, leave_out=1)
     (finding,) = examine(services)
     assert (finding.trouble, finding.subject) == (Trouble.IDLE_UPLOAD, begun.id)
     assert finding.size_bytes == sum(size for _, size in services.store.list("arrays")) > 0
@@ -51,14 +61,33 @@ def test_left_uploads_are_dropped_with_their_bytes(services, maker, pixels) -> N
     assert list(services.store.list("arrays")) == []
 
 
-def test_uploads_that_are_young_or_worked_on_stay(services, maker, small) -> None:
-    begun = maker.begin(small)
-    maker.write(begun, small)
-    with open_services(services.config):  # somebody else, who may be writing them
-        assert list(services.doctor.examine(fix=True)) == []
+def test_uploads_that_are_young_or_worked_on_stay(services, left, small) -> None:
+    begun = left.begin(small)
+    left.write(begun, small)
+    assert list(services.doctor.examine(fix=True)) == []
     with services.locks.shared(begun.id):
         examine(services, fix=True)
+    services.uploads.commit(left.principal, begun.id)
+
+
+@pytest.mark.parametrize("options", [{}, {"idle": NOW, "grace": NOW}])
+def test_uploads_of_this_process_stay(services, maker, pixels, options) -> None:
+    begun = maker.begin(pixels)
+    maker.write(begun, pixels, leave_out=1)
+    services.store.write(f"arrays/{begun.id[-2:]}/{begun.id}.ome.zarr/0/c/0.abc.partial", b"half")
+    assert list(services.doctor.examine(fix=True, **options)) == []
+    assert any(key.endswith(".partial") for key, _ in services.store.list("arrays"))
+    maker.write(begun, pixels)
     services.uploads.commit(maker.principal, begun.id)
+
+
+def test_uploads_that_this_process_forgot_a_day_ago_are_dropped(services, maker, small) -> None:
+    begun = maker.begin(small)
+    with services.database.write() as connection:
+        long_ago = datetime.now(UTC) - timedelta(days=1, minutes=1)
+        connection.execute(services.database.tables.upload.update().values(touched_at=long_ago))
+    (finding,) = services.doctor.examine(fix=True)
+    assert (finding.subject, finding.is_fixed) == (begun.id, True)
 
 
 def test_bytes_without_a_row_are_deleted(services, maker, small) -> None:
@@ -144,8 +173,10 @@ def test_dead_locks_are_removed(services) -> None:
     assert services.locks.sessions() == []
 
 
-def test_alone_everything_unfinished_is_left_behind(services, maker, small) -> None:
-    maker.write(maker.begin(small), small)
+def test_alone_everything_unfinished_is_left_behind(services, small) -> None:
+    with open_services(services.config) as other:
+        left = Maker(other, other.identity.local())
+        left.write(left.begin(small), small)
     services.store.write(table_location(new_id()), b"rows")
     assert {finding.trouble for finding in services.doctor.examine(fix=True)} == {
         Trouble.IDLE_UPLOAD,

@@ -5,9 +5,18 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from larvik.errors import AlreadyExistsError, DataLossError, InvalidArgumentError, LarvikError, NotFoundError
+from larvik.errors import (
+    AlreadyExistsError,
+    DataLossError,
+    InvalidArgumentError,
+    LarvikError,
+    NotFoundError,
+    UnavailableError,
+)
 from larvik.ids import new_id
 from larvik.services.principal import READ, Principal
+from larvik.services.tables import TableService
+from larvik.storage.base import open_store
 
 
 @pytest.fixture
@@ -34,6 +43,20 @@ def test_a_table_without_rows_or_columns_is_kept(services, me) -> None:
     for empty in (pa.table({"a": pa.array([], pa.int8())}), pa.table({})):
         record = services.tables.write(me, {"name": "empty"}, empty)
         assert services.tables.read(me, record.values["id"]).schema.equals(empty.schema)
+
+
+def test_the_schema_of_a_table_needs_no_rows(services, me, rows) -> None:
+    many = pa.table({f"column {number}": [b"x" * 100] for number in range(2000)})  # and much metadata
+    for table in (rows, many, pa.table({})):
+        record = services.tables.write(me, {"name": "cells"}, table)
+        assert services.tables.schema(me, record.values["id"]).equals(
+            services.tables.read(me, record.values["id"]).schema, check_metadata=True
+        )
+        location = record.values["location"]
+        stored = services.store.read(location)
+        end = 8 + int.from_bytes(stored[-8:-4], "little")
+        services.store.write(location, bytes(len(stored) - end) + stored[-end:])
+        assert services.tables.schema(me, record.values["id"]).equals(table.schema)
 
 
 def test_a_repeated_write_returns_the_row(services, me, rows) -> None:
@@ -72,12 +95,14 @@ def test_wrong_columns_of_the_row_store_nothing_visible(services, me, rows) -> N
 def test_missing_and_damaged_files_are_named(services, me, rows) -> None:
     record = services.tables.write(me, {"name": "cells"}, rows)
     services.store.write(record.values["location"], b"PAR1 but not really")
-    with pytest.raises(DataLossError) as caught:
-        services.tables.read(me, record.values["id"])
-    assert caught.value.reason == "TABLE_CORRUPT"
+    for read in (services.tables.read, services.tables.schema):
+        with pytest.raises(DataLossError) as caught:
+            read(me, record.values["id"])
+        assert caught.value.reason == "TABLE_CORRUPT"
     services.store.delete(record.values["location"])
-    with pytest.raises(DataLossError):
-        services.tables.read(me, record.values["id"])
+    for read in (services.tables.read, services.tables.schema):
+        with pytest.raises(DataLossError):
+            read(me, record.values["id"])
 
 
 def test_unknown_tables_and_missing_scopes_are_refused(services, me, rows) -> None:
@@ -95,3 +120,12 @@ def test_other_rows_cannot_take_the_id(services, me, rows) -> None:
     with pytest.raises(AlreadyExistsError):
         services.tables.write(me, values, rows.slice(0, 1))
     assert services.tables.read(me, values["id"]).equals(rows)
+
+
+def test_a_store_that_does_not_answer_is_no_damage(services, me, rows) -> None:
+    record = services.tables.write(me, {"name": "cells"}, rows)
+    gone = open_store("s3://bucket", endpoint_url="http://127.0.0.1:1", key="k", secret="s", timeout_s=0.2)
+    tables = TableService(services.database, services.catalog, gone)
+    for read in (tables.read, tables.schema):
+        with pytest.raises(UnavailableError):
+            read(me, record.values["id"])

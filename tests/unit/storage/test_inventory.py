@@ -18,9 +18,7 @@ def test_arrays_partial_ones_and_partial_files_are_found(store):
     store.write("arrays/notes.txt", b"not an array")
     found = {array.array_id: array for array in list_arrays(store)}
     assert set(found) == {whole, half}
-    assert found[whole].is_whole
     assert found[whole].size_bytes == size == stored_bytes(store, array_location(whole))
-    assert not found[half].is_whole
     assert found[half].size_bytes == 7
     assert found[half].partial == (f"{array_location(half)}/0/c/0/1.abc.partial",)
     assert found[half].modified > 1.7e9

@@ -124,8 +124,13 @@ def test_the_boxes_of_a_block_give_the_block(data, dtype, shape):
     assert result.tobytes() == block.astype(dtype).tobytes()
 
 
-def box_batch(data: bytes, start: list[int], shape: list[int]) -> pa.RecordBatch:
-    return pa.record_batch([[data], [start], [shape]], schema=upload_schema(len(start)))
+def box_batch(data: bytes, start: list[int | None], shape: list[int | None]) -> pa.RecordBatch:
+    schema = upload_schema(len(start))
+    lengths = [
+        pa.FixedSizeListArray.from_arrays(pa.array(values, pa.int64()), type=schema.field("start").type)
+        for values in (start, shape)
+    ]
+    return pa.RecordBatch.from_arrays([pa.array([data], pa.large_binary()), *lengths], schema=schema)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +139,9 @@ def box_batch(data: bytes, start: list[int], shape: list[int]) -> pa.RecordBatch
         box_batch(b"123", [0, 0], [2, 2]),
         box_batch(b"", [0, 0], [-2, -2]),
         box_batch(b"1234", [-1, 0], [2, 2]),
+        box_batch(b"1234", [None, 0], [2, 2]),
+        box_batch(b"1234", [0, 0], [None, 2]),
+        box_batch(b"", [0, 0], [0, 2**62]),
         pa.record_batch([[1]], names=["data"]),
         pa.record_batch([["1234"], [[0, 0]], [[2, 2]]], names=["data", "start", "shape"]),
     ],
@@ -142,3 +150,8 @@ def test_a_hostile_box_is_refused(batch):
     with pytest.raises(InvalidArgumentError) as caught:
         list(decode_boxes(batch, np.dtype("uint8")))
     assert caught.value.reason == "BLOCK_INVALID"
+
+
+def test_a_bool_of_an_upload_is_0_or_1_whatever_was_sent():
+    ((_, pixels),) = decode_boxes(box_batch(b"\0\1\2\xff", [0, 0], [2, 2]), np.dtype("bool"))
+    assert pixels.tobytes() == b"\0\1\1\1"

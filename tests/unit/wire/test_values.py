@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -59,7 +60,22 @@ def test_a_moment_of_any_zone_travels_as_utc():
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, "a\0b", "\ud800", datetime(2026, 1, 1), object(), [math.nan], {"a": object()}, {1j}],
+    [
+        math.nan,
+        math.inf,
+        "a\0b",
+        "\ud800",
+        datetime(2026, 1, 1),
+        object(),
+        [math.nan],
+        {"a": object()},
+        {1j},
+        10**5000,
+        Fraction(10**400),
+        np.array([1, 2]),
+        np.array([1.0, 2.0]),
+    ],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_no_field_holds_is_refused_before_it_travels(value):
     with pytest.raises(InvalidArgumentError) as caught:
@@ -85,6 +101,7 @@ def nested(depth: int) -> query_pb2.Value:
         query_pb2.Value(binary_value=b"x" * (17 << 20)),
         query_pb2.Value(json_value="{"),
         query_pb2.Value(json_value="NaN"),
+        query_pb2.Value(json_value='{"a": 1e999}'),
         query_pb2.Value(json_value='"\\u0000"'),
         query_pb2.Value(json_value="[" * 100_000),
         query_pb2.Value(timestamp_value=Timestamp(seconds=2**62)),
