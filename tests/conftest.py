@@ -6,6 +6,7 @@ The fixtures live in tests/fixtures, one subject a file. Everything starts when 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -30,6 +31,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the settings and profiles of whoever runs the tests from them and from what they start."""
+    # A shell that starts a job in the background lets it ignore Ctrl-C, and every child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("LARVIK_")]:
         if not name.startswith("LARVIK_TEST_"):
             del os.environ[name]
