@@ -74,7 +74,7 @@ check: $(VENV)/.ready $(TOOLS)/.protoc-ready ## prove format, lint, types, layer
 	@$(BIN)/yamllint --strict docker-compose.yml deploy protos
 	@echo "Everything checked."
 
-bench: $(VENV)/.ready ## measure against the peers, print ratios, write benchmarks/results/latest.json
+bench: $(VENV)/.ready $(TOOLS)/.peers-ready ## measure beside the peers; figures go to benchmarks/results and docs/performance.md
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: need-test $(VENV)/.ready ## hours instead of minutes: fuzzing, hundreds of kills

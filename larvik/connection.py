@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from larvik.array.evaluator import Evaluator
     from larvik.array.spec import ArraySpec
+    from larvik.models.array import LarvikArray
     from larvik.models.base import Model
+    from larvik.storage.zarr_store import ReadOnlyStore
 
 #: Called with (done, total) steps of long work.
 Progress = Callable[[int, int], None]
@@ -71,13 +73,15 @@ class Catalog(Protocol):
 class Upload:
     """An upload session: where the blocks of an array that does not exist yet are put.
 
-    ``spec`` has the grid that was chosen: blocks are the shard regions of level 0.
+    ``spec`` has the grid that was chosen: blocks are the shard regions of level 0. ``document`` is the
+    metadata of that level as JSON, which tells how chunks are encoded; empty when it is not known.
     """
 
     id: str
     model: str
     array_id: str
     spec: ArraySpec
+    document: str = ""
 
 
 class Arrays(Protocol):
@@ -104,8 +108,16 @@ class Arrays(Protocol):
     def put(self, upload: Upload, start: tuple[int, ...], block: np.ndarray) -> None:
         """Store the block of level 0 whose first element is at `start`; repeating it is harmless."""
 
-    def put_many(self, upload: Upload, blocks: Iterator[tuple[tuple[int, ...], np.ndarray]]) -> None:
-        """Store many blocks over one stream."""
+    def put_many(
+        self,
+        upload: Upload,
+        blocks: Iterator[tuple[tuple[int, ...], np.ndarray]],
+        stored: Callable[[int], object] | None = None,
+    ) -> None:
+        """Store many blocks over one stream; `stored` is told how many are, now and then and in the end."""
+
+    def stored(self, upload: Upload) -> Sequence[int]:
+        """Return the numbers, in C order of their grid, of the blocks that are stored, ascending."""
 
     def commit(
         self, upload: Upload, *, progress: Progress | None = None, cancelled: Cancelled | None = None
@@ -158,6 +170,13 @@ class Connection(Protocol):
         from larvik.models.generic import model_class
 
         return model_class(name, self.registry)
+
+    def store(self, row: LarvikArray, *, level: int | None = None) -> ReadOnlyStore:
+        """Return the array of `row` as a read-only Zarr store, for zarr, xarray, Dask and others.
+
+        An OME-Zarr image with the arrays ``"0"``, ``"1"``, ...; or, with `level`, that level alone as the
+        variable ``image`` with its coordinates. Chunks are stored bytes, not decoded on the way.
+        """
 
     def __enter__(self) -> Self: ...
 
@@ -264,18 +283,20 @@ def alive(connection: Connection) -> Connection:
     return connection
 
 
-def connection_for(url: str) -> Connection:
+def connection_for(url: str, token: str | None = None, **options: Any) -> Connection:
     """Return an open connection to `url`; opens one, with the token found here, when there is none.
 
-    What unpickled rows and arrays use: a pickle holds the URL, never a token. The default stays.
+    What unpickled rows and arrays use: a pickle holds the URL, never a token. The default stays. With a
+    token, connections of other tokens are passed over; `options` are those of a connection opened here.
     """
     with _lock:
         _forget_closed()
         for opening in reversed(_openings):
-            if opening.connection.url == url:
+            if url in (opening.connection.url, opening.where) and token in (None, opening.token):
                 return opening.here()
-        where, token = profiles.destination(url)
-        opening = _Opening(_open(where, token, {}), where, token, {})
+        where, found = profiles.destination(url)
+        given = token if token is not None else found
+        opening = _Opening(_open(where, given, options), where, given, options)
         _openings.append(opening)
         return opening.connection
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from larvik.array.expression import Source
     from larvik.array.local import LocalEvaluator
     from larvik.array.spec import ArraySpec
+    from larvik.models.array import LarvikArray
     from larvik.models.base import Model
     from larvik.storage.engine import RegionReader
+    from larvik.storage.zarr_store import ReadOnlyStore
 
 
 #: How long a fork waits for modules that are being loaded, in seconds.
@@ -70,7 +72,7 @@ class EmbeddedArrays(BoundUploads):
     ) -> Upload:
         """Open a session for one new array of `model`."""
         begun = super().begin(model, values, spec, biometa)
-        return Upload(begun.id, begun.model, begun.array_id, begun.spec)
+        return Upload(begun.id, begun.model, begun.array_id, begun.spec, begun.document)
 
     def write_table(self, values: Mapping[str, object], rows: pa.Table) -> Record:
         """Store a measurement table; return its row of model ``Table``."""
@@ -154,6 +156,7 @@ class EmbeddedConnection:
         self._lock = threading.RLock()
         self._opened: _Opened | None = None
         self._inherited: list[_Opened] = []
+        _connections.add(self)
         self._here()
         _start_warm_up()
 
@@ -180,6 +183,12 @@ class EmbeddedConnection:
     def model(self, name: str) -> type[Model]:
         """Return the class of a model by name."""
         return model_class(name, self.registry)
+
+    def store(self, row: LarvikArray, *, level: int | None = None) -> ReadOnlyStore:
+        """Return the array of `row` as a read-only Zarr store."""
+        from larvik.storage.connected import open_store
+
+        return open_store(row, self.arrays.evaluator, level)
 
     def close(self) -> None:
         """Write what is left to write, release files; idempotent."""
@@ -258,7 +267,14 @@ def _before_fork() -> None:
         warming.join(_LONGEST_WARM_UP_S)
 
 
-os.register_at_fork(before=_before_fork)
+def _after_fork() -> None:
+    """Renew locks: one that another thread of the parent held would never be released here."""
+    for connection in tuple(_connections):
+        connection._lock = threading.RLock()
+
+
+_connections: weakref.WeakSet[EmbeddedConnection] = weakref.WeakSet()
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _warm_up() -> None:

@@ -67,6 +67,11 @@ def current() -> Profile | None:
     return known[str(name)]
 
 
+def dask_scheduler() -> str:
+    """Return the address of the Dask scheduler that ``LARVIK_DASK`` names; empty without one."""
+    return os.environ.get("LARVIK_DASK", "")
+
+
 def destination(given: str | os.PathLike[str] | None) -> tuple[str, str | None]:
     """Return where to connect, and the token that the environment or a profile has for it."""
     where: object = os.environ.get("LARVIK_URL") or os.environ.get("LARVIK_DATA") or None

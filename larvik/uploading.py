@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from larvik.biometa.carry import carried
-from larvik.errors import CallCancelledError, LarvikError
+from larvik.errors import LarvikError, UnavailableError
 from larvik.formats.memory import from_memory
 from larvik.query.fetch import columns_to_create
-from larvik.services.prefetch import read_ahead
-from larvik.storage.regions import regions
+from larvik.services.sending import send_blocks
 
 if TYPE_CHECKING:
-    from larvik.array.spec import ArraySpec
     from larvik.connection import Cancelled, Progress
     from larvik.formats.base import SeriesSource
     from larvik.models.base import Model
@@ -35,7 +33,8 @@ def upload(
     """Store `array` as the pixels of the new `row`, which then has what the database gave it.
 
     Parameters are those of `larvik.query.special.ArrayQuerySet.from_xarray`. Read and written shard
-    by shard; whatever ends it early leaves nothing.
+    by shard. After a cut it goes on where it was. Whatever ends it early leaves nothing, except a server that
+    cannot be reached while the caller chose the id: then a repeated call goes on with what is stored.
     """
     source = from_memory(array, name=row._values["name"], kind=kind, dims=dims)
     along = carried(array, source.info, source.biometa).rows()
@@ -43,16 +42,22 @@ def upload(
     session = arrays.begin(row._spec.name, _values(row, source), source.spec, along)
     steps = _Steps(progress, max(source.info.nbytes, 1))
     try:
-        with read_ahead(_blocks(source, session.spec, steps, cancelled)) as blocks:
-            arrays.put_many(session, blocks)
+        send_blocks(
+            arrays,
+            session,
+            source.read,
+            advance=lambda share: steps.tell(_WRITING * share),
+            cancelled=cancelled,
+        )
         record = arrays.commit(
             session,
             progress=lambda done, total: steps.tell(_WRITING + (1 - _WRITING) * done / max(total, 1)),
             cancelled=cancelled,
         )
-    except BaseException:  # Ctrl-C included: the session must not outlive the call
-        with suppress(LarvikError):
-            arrays.abort(session)
+    except BaseException as error:  # Ctrl-C included: the session must not outlive the call
+        if not (isinstance(error, UnavailableError) and "id" in row._changed):
+            with suppress(LarvikError):
+                arrays.abort(session)
         raise
     row._absorb(record)
     steps.tell(1.0)
@@ -78,15 +83,3 @@ def _values(row: Model, source: SeriesSource) -> dict[str, object]:
     if row._spec.field("kind") is not None and "kind" not in row._changed:
         values["kind"] = source.info.kind
     return values
-
-
-def _blocks(
-    source: SeriesSource, spec: ArraySpec, steps: _Steps, cancelled: Cancelled | None
-) -> Iterator[tuple[tuple[int, ...], Any]]:
-    level = spec.levels[0]
-    shards = list(regions(level.shape, level.shards))
-    for number, region in enumerate(shards, start=1):
-        if cancelled is not None and cancelled():
-            raise CallCancelledError("Storing the array was cancelled.")
-        yield tuple(part.start for part in region), source.read(region)
-        steps.tell(_WRITING * number / len(shards))

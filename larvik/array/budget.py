@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from larvik.array.expression import Constant, Expression, Operation
-from larvik.array.grids import grid_of
 from larvik.array.operators import OPERATORS
+from larvik.array.operators.base import Steps
 from larvik.array.operators.reduction import Reduction
-from larvik.array.regions import Bounds, Grid, cut_up, grouped, nbytes
+from larvik.array.regions import Bounds, Cuts, Grid, grouped, nbytes
 from larvik.errors import ResourceExhaustedError
 
 #: Estimates after which an expression counts as too entangled.
@@ -51,12 +51,20 @@ class ChunkTooLargeError(Exception):
 
 
 class Estimates:
-    """Bytes that computing regions of nodes takes; each estimate is made once."""
+    """Bytes that computing regions of nodes takes; each estimate is made once.
+
+    Attributes
+    ----------
+    cuts_pieces : bool
+        Whether the budget is so small that not even the pieces fit which chunks are summed in: floating point
+        sums may then differ in their last bits.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        self.cuts_pieces = False
         self._peaks: dict[tuple[int, tuple[int, ...]], int] = {}
-        self._steps: dict[tuple[int, tuple[int, ...]], tuple[Bounds, ...]] = {}
+        self._steps: dict[tuple[int, tuple[int, ...]], Steps] = {}
 
     def peak(self, node: Expression, shape: tuple[int, ...]) -> int:
         """Return the bytes held at most while a region of `shape` is computed, itself included."""
@@ -79,10 +87,8 @@ class Estimates:
             self._peaks[key] = found
         return found
 
-    def steps(
-        self, node: Operation, kept: tuple[int, ...], *, whole_chunks: bool = True
-    ) -> tuple[Bounds, ...]:
-        """Return, per reduced axis, the bounds in which the input of a reduction is read.
+    def steps(self, node: Operation, kept: tuple[int, ...], *, whole_chunks: bool = True) -> Steps:
+        """Return the boxes along the reduced axes in which the input of a reduction is read.
 
         Parameters
         ----------
@@ -96,29 +102,45 @@ class Estimates:
 
         Returns
         -------
-        tuple of Bounds
-            On chunk edges where these fit, following each other in C order.
+        Steps
+            On chunk edges where these fit, following each other in C order; else piece by piece of each
+            chunk, which are the same whatever fits.
         """
         key = (id(node), kept)
         found = self._steps.get(key)
         if found is None:
-            operator, axes = OPERATORS[node.op], node.parameters["axes"]
+            operator = OPERATORS[node.op]
             assert isinstance(operator, Reduction)
-            assert isinstance(axes, tuple)
 
             def cost(step: tuple[int, ...]) -> int:
                 return operator.step_peak(node, kept, step, self)
 
-            grid = tuple(size for axis, size in enumerate(grid_of(node.inputs[0])) if axis in axes)
+            grid = operator.reduced_grid(node)
             unit = tuple(max(sizes, default=0) for sizes in grid)
-            if whole_chunks and max(kept, default=1) > 1 and cost(unit) > self.budget.most_bytes:
+            if cost(unit) <= self.budget.most_bytes:
+                # What is gathered takes the same however long the steps are.
+                aim = self.budget.step_bytes + operator.gathered_bytes(node, kept)
+                found = Steps(
+                    fit(grid, cost, self.budget, aim=min(aim, self.budget.most_bytes), in_order=True)
+                )
+            elif whole_chunks and max(kept, default=1) > 1:
                 raise ChunkTooLargeError
-            found = self._steps[key] = fit(grid, cost, self.budget, in_order=True)
+            else:
+                pieces = tuple(max(sizes, default=0) for sizes in operator.pieces(node))
+                chunks = tuple(grouped(sizes, 1) for sizes in grid)
+                found = Steps(chunks, _shrunk(pieces, cost, self.budget))
+                self.cuts_pieces |= found.inner != pieces
+            self._steps[key] = found
         return found
 
 
 def fit(
-    grid: Grid, cost: Callable[[tuple[int, ...]], int], budget: Budget, *, in_order: bool = False
+    grid: Grid,
+    cost: Callable[[tuple[int, ...]], int],
+    budget: Budget,
+    *,
+    aim: int | None = None,
+    in_order: bool = False,
 ) -> tuple[Bounds, ...]:
     """Return bounds along each axis of boxes whose cost fits.
 
@@ -129,7 +151,9 @@ def fit(
     cost : callable
         Bytes of a box of a shape.
     budget : Budget
-        Boxes grow to ``step_bytes``; a single chunk may take ``most_bytes``.
+        A single chunk may take ``most_bytes``.
+    aim : int, optional
+        Bytes that boxes grow to, ``step_bytes`` when not given.
     in_order : bool
         Whether the boxes must follow each other in C order of the elements' chunks.
 
@@ -138,9 +162,11 @@ def fit(
     ResourceExhaustedError
         ``LIMIT_EXCEEDED``, when not even a single element fits.
     """
+    most = budget.step_bytes if aim is None else aim
     shape = [max(sizes, default=0) for sizes in grid]
     if cost(tuple(shape)) > budget.most_bytes:
-        return _shrink(grid, shape, cost, budget)
+        cut = _shrunk(shape, cost, budget)
+        return tuple(Cuts(sizes, length) for sizes, length in zip(grid, cut, strict=True))
     counts = [1] * len(grid)
     for axis in reversed(range(len(grid))):
         sizes = grid[axis]
@@ -148,7 +174,7 @@ def fit(
         def fits(count: int, axis: int = axis, sizes: tuple[int, ...] = sizes) -> bool:
             trial = list(shape)
             trial[axis] = min(max(sizes) * count, sum(sizes))
-            return cost(tuple(trial)) <= budget.step_bytes
+            return cost(tuple(trial)) <= most
 
         counts[axis] = _most(len(sizes), fits)
         shape[axis] = min(max(sizes, default=0) * counts[axis], sum(sizes))
@@ -167,17 +193,16 @@ def _most(limit: int, fits: Callable[[int], bool]) -> int:
     return count
 
 
-def _shrink(
-    grid: Grid, shape: list[int], cost: Callable[[tuple[int, ...]], int], budget: Budget
-) -> tuple[Bounds, ...]:
-    """Cut below chunks, first axes first, until a box fits."""
-    for axis in range(len(shape)):
-        while shape[axis] > 1 and cost(tuple(shape)) > budget.most_bytes:
-            shape[axis] = -(-shape[axis] // 2)
-    if cost(tuple(shape)) > budget.most_bytes:
+def _shrunk(shape: Sequence[int], cost: Callable[[tuple[int, ...]], int], budget: Budget) -> tuple[int, ...]:
+    """Return `shape` cut, first axes first, until a box of it fits."""
+    lengths = list(shape)
+    for axis in range(len(lengths)):
+        while lengths[axis] > 1 and cost(tuple(lengths)) > budget.most_bytes:
+            lengths[axis] = -(-lengths[axis] // 2)
+    if cost(tuple(lengths)) > budget.most_bytes:
         raise ResourceExhaustedError(
             f"A single element of the result takes more than {budget.memory_bytes:,} bytes, the most that an "
             "evaluation may hold. Select less, reduce earlier, or use .larvik.to_dask().",
             field="memory_bytes",
         )
-    return tuple(cut_up(sizes, size) for sizes, size in zip(grid, shape, strict=True))
+    return tuple(lengths)

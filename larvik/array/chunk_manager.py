@@ -9,8 +9,9 @@ import numpy as np
 from xarray.namedarray.parallelcompat import ChunkManagerEntrypoint
 
 from larvik.array import dask_bridge
+from larvik.array.computing import compute_all
 from larvik.array.expression import Constant
-from larvik.array.lazy import LazyArray, compute_all
+from larvik.array.lazy import LazyArray
 from larvik.array.local import MEMORY
 from larvik.array.origins import remember
 from larvik.array.regions import regular

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from larvik.array.expression import Operation, Source, walk
-from larvik.array.options import evaluating
+from larvik.array.options import evaluating, options
 from larvik.array.selection import index
 from larvik.errors import LarvikError, UnsupportedError
 
@@ -23,17 +23,25 @@ class RegionView:
     """A lazy array as Dask's ``from_array`` wants it: shape, dtype and regions as NumPy arrays.
 
     Has no ``__array_function__``, so Dask turns every block into a real array inside its task.
+
+    Parameters
+    ----------
+    array : LazyArray
+        What is viewed.
+    place : str
+        Where a task evaluates its block: wherever that is cheapest, or, with "client", itself.
     """
 
-    def __init__(self, array: LazyArray) -> None:
+    def __init__(self, array: LazyArray, place: str = "auto") -> None:
         self._array = array
+        self._place = place
         self.shape = array.shape
         self.dtype = array.dtype
         self.ndim = array.ndim
         self.chunks = array.chunks
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        with evaluating("auto"):
+        with evaluating(self._place):
             return self._array[key].compute()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -75,7 +83,7 @@ def to_dask(array: LazyArray, what: str = "A Dask array") -> Any:
     dask_array = require_dask(what)
     if array.dask is not None:
         return array.dask
-    view = RegionView(array)
+    view = RegionView(array, "client" if options().evaluate == "dask" else "auto")
     meta = np.empty((0,) * array.ndim, array.dtype)
     return dask_array.from_array(view, chunks=array.chunks, name=f"larvik-{array.token}", meta=meta)
 
@@ -123,12 +131,12 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
         ) from error
 
 
-def compute_dask(arrays: Sequence[Any], **options: Any) -> list[NDArray[Any]]:
+def compute_dask(arrays: Sequence[Any], **settings: Any) -> list[NDArray[Any]]:
     """Return the values of Dask arrays, computed together."""
     require_dask("This array")
-    import dask
+    from larvik.array.cluster import compute_graphs
 
-    return [np.asarray(value) for value in dask.compute(*arrays, **options)]
+    return compute_graphs(arrays, **settings)
 
 
 def getitem(array: Any, key: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
     from larvik.array.expression import Expression, Source
     from larvik.array.planner import Plan
+
+
+#: Asked now and then; True ends the evaluation with CallCancelledError.
+Cancelled = Callable[[], bool]
+#: Told how many elements are done, and how many there are.
+Progress = Callable[[int, int], object]
 
 
 class Reader(Protocol):
@@ -36,8 +42,19 @@ class Evaluator(Protocol):
 
     url: str
 
-    def evaluate(self, expressions: Sequence[Expression]) -> list[np.ndarray]:
-        """Return the value of each expression; sub-expressions that they share are computed once."""
+    def evaluate(
+        self, expressions: Sequence[Expression], *, cancelled: Cancelled | None = None
+    ) -> list[np.ndarray]:
+        """Return the value of each expression; sub-expressions that they share are computed once.
+
+        `cancelled` is asked now and then; when it says so, or the program is interrupted, the evaluation
+        ends wherever it runs.
+        """
+
+    def blocks(
+        self, expression: Expression, block_bytes: int, *, cancelled: Cancelled | None = None
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        """Yield the value in blocks of about `block_bytes`, with where each begins; in bounded memory."""
 
     def explain(self, expression: Expression) -> Plan:
         """Return where `expression` would be evaluated, and why."""

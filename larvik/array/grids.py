@@ -36,17 +36,17 @@ def _grid(node: Expression) -> Grid:
     return bounded(tuple((size,) for size in node.shape), node.dtype.itemsize)
 
 
-def bounded(grid: Grid, itemsize: int) -> Grid:
-    """Return the grid with chunks that are much too large cut, first axes first."""
+def bounded(grid: Grid, itemsize: int, most: int = MAX_CHUNK_BYTES) -> Grid:
+    """Return the grid with chunks of much more than `most` bytes cut, first axes first."""
     size = itemsize
     for axis in grid:
         size *= max(axis, default=1)
     axes = list(grid)
     for number, axis in enumerate(axes):
         longest = max(axis, default=1)
-        if size <= MAX_CHUNK_BYTES:
+        if size <= most:
             break
-        length = max(1, longest * MAX_CHUNK_BYTES // size, -(-sum(axis) // MAX_CHUNKS))
+        length = max(1, longest * most // size, -(-sum(axis) // MAX_CHUNKS))
         if length < longest:
             axes[number] = tuple(piece for chunk in axis for piece in regular((chunk,), (length,))[0])
             size = size * length // longest

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,74 +13,93 @@ from larvik.array.expression import Constant, Expression, Operation, walk
 from larvik.array.operators import OPERATORS
 from larvik.array.operators.elementwise import Elementwise
 from larvik.array.operators.structure import BroadcastTo
-from larvik.array.regions import Region, cut, same, within
+from larvik.array.regions import Region, cut, within
+
+Block = NDArray[Any]
+_Key = tuple[object, ...]
 
 
 class Kept:
-    """Blocks of nodes by region, at most `limit` bytes of them.
+    """Blocks of the nodes that one tile uses several times, at most `limit` bytes of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._blocks: dict[Expression, tuple[Region, Block]] = {}
+
+    def has_room(self, size: int) -> bool:
+        """Return whether a block of `size` bytes can be kept."""
+        return self._size + size <= self._limit
+
+    def keep(self, node: Expression, region: Region, block: Block) -> None:
+        """Keep a block until the tile ends."""
+        self._blocks[node] = (region, block)
+        self._size += block.nbytes
+
+    def forget(self) -> None:
+        """Drop what was kept for the last tile."""
+        self._size = 0
+        self._blocks.clear()
+
+    def find(self, node: Expression, region: Region) -> Block | None:
+        """Return the region of a node if all of it is kept."""
+        if node not in self._blocks:
+            return None
+        stored, block = self._blocks[node]
+        keys = within(region, stored)
+        return None if keys is None else cut(block, keys)
+
+
+class Repeated:
+    """Blocks that other tiles will ask for again; the least recently used make room. Thread-safe.
 
     Parameters
     ----------
     limit : int
-        Bytes.
-    repeated : set of Expression
-        Nodes whose blocks are wanted again by other tiles.
+        Bytes that are kept.
+    nodes : set of Expression
+        Whose blocks are wanted again.
     """
 
-    def __init__(self, limit: int, repeated: set[Expression]) -> None:
+    def __init__(self, limit: int, nodes: set[Expression]) -> None:
         self._limit = limit
-        self._repeated = repeated
+        self._nodes = nodes
         self._size = 0
-        self._shared: dict[Expression, tuple[Region, NDArray[Any]]] = {}
-        self._recent: OrderedDict[int, tuple[Expression, Region, NDArray[Any]]] = OrderedDict()
-        self._by_node: dict[Expression, set[int]] = {}
-        self._next = 0
+        self._blocks: OrderedDict[_Key, Block] = OrderedDict()
+        self._computing: dict[_Key, threading.Lock] = {}
+        self._lock = threading.Lock()
 
-    def has_room(self, size: int) -> bool:
-        """Return whether a block of `size` bytes can be kept for this tile; older blocks make room."""
-        held = sum(block.nbytes for _, block in self._shared.values())
-        return held + size <= self._limit
+    def get(self, node: Expression, region: Region, compute: Callable[[], Block]) -> Block:
+        """Return a block, kept or computed; what another thread computes just now is waited for.
 
-    def keep_shared(self, node: Expression, region: Region, block: NDArray[Any]) -> None:
-        """Keep a block until the tile ends."""
-        self._shared[node] = (region, block)
-        self._size += block.nbytes
-        self._evict()
+        Threads wait for inputs of what they compute alone, so that they cannot wait for each other.
+        """
+        if node not in self._nodes:
+            return compute()
+        key = (node, *(picks if isinstance(picks, range) else picks.tobytes() for picks in region))
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+                return self._blocks[key]
+            turn = self._computing.setdefault(key, threading.Lock())
+        with turn:
+            with self._lock:
+                found = self._blocks.get(key)
+            if found is None:
+                found = compute()
+                self._keep(key, found)
+        return found
 
-    def forget_shared(self) -> None:
-        """Drop what was kept for the last tile."""
-        self._size -= sum(block.nbytes for _, block in self._shared.values())
-        self._shared.clear()
-
-    def keep_repeated(self, node: Operation, region: Region, block: NDArray[Any]) -> None:
-        """Keep a block that later tiles will ask for, the least recently used ones making room."""
-        if node not in self._repeated or block.nbytes > self._limit // 2:
-            return
-        self._next += 1
-        self._recent[self._next] = (node, region, block)
-        self._by_node.setdefault(node, set()).add(self._next)
-        self._size += block.nbytes
-        self._evict()
-
-    def _evict(self) -> None:
-        while self._size > self._limit and self._recent:
-            number, (node, _, block) = self._recent.popitem(last=False)
-            self._by_node[node].discard(number)
-            self._size -= block.nbytes
-
-    def find(self, node: Expression, region: Region) -> NDArray[Any] | None:
-        """Return the region of a node if all of it is kept."""
-        if node in self._shared:
-            stored, block = self._shared[node]
-            keys = within(region, stored)
-            if keys is not None:
-                return cut(block, keys)
-        for number in self._by_node.get(node, ()):
-            _, stored, block = self._recent[number]
-            if all(same(a, b) for a, b in zip(region, stored, strict=True)):
-                self._recent.move_to_end(number)
-                return block
-        return None
+    def _keep(self, key: _Key, block: Block) -> None:
+        with self._lock:
+            self._computing.pop(key, None)
+            if block.nbytes > self._limit // 2:
+                return
+            self._blocks[key] = block
+            self._size += block.nbytes
+            while self._size > self._limit:
+                _, oldest = self._blocks.popitem(last=False)
+                self._size -= oldest.nbytes
 
 
 def shared_nodes(results: Iterable[Expression]) -> set[Expression]:

@@ -11,10 +11,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from larvik.array import dask_bridge
+from larvik.array.computing import compute_all
 from larvik.array.expression import MAX_DEPTH, Constant, Expression
 from larvik.array.grids import grid_of
 from larvik.array.local import MEMORY
-from larvik.array.options import options
 from larvik.array.record import record
 from larvik.array.selection import index
 from larvik.array.serial import from_dict, to_dict
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from larvik.array.evaluator import Evaluator
 
 
+#: Memory of the host, first device, in DLPack's numbers.
+_CPU = (1, 0)
 #: Operations that a recorded array leaves room for: Dask's tasks select from what was recorded before.
 SPARE_DEPTH = 16
 
@@ -197,6 +199,14 @@ class LazyArray(NDArrayOperatorsMixin):
             raise ValueError("A lazy array has no values yet that could be shared without a copy.")
         value = self.compute()
         return value if dtype is None else value.astype(dtype, copy=False)
+
+    def __dlpack__(self, *, copy: bool | None = None, **kwargs: Any) -> Any:
+        if copy is False:
+            raise BufferError("A lazy array has no values yet that could be shared without a copy.")
+        return self.compute().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CPU
 
     def item(self, *args: int) -> Any:
         """Return one element as a Python scalar."""
@@ -376,24 +386,6 @@ def _power(base: Any, exponent: Any) -> LazyArray:
         return apply("pow", [base, exponent])
     except NotRecordedError:
         return dask_bridge.call(lambda a, b: a**b, [base, exponent], {}, "This power")  # type: ignore[no-any-return]  # a lazy array
-
-
-def compute_all(arrays: Sequence[LazyArray]) -> list[NDArray[Any]]:
-    """Return the values of lazy arrays, those of one connection evaluated together."""
-    values: dict[int, NDArray[Any]] = {}
-    through_dask = options().evaluate == "dask"
-    tasks = [number for number, array in enumerate(arrays) if array.dask is not None or through_dask]
-    if tasks:
-        graphs = [dask_bridge.to_dask(arrays[number], "Evaluation by Dask") for number in tasks]
-        values.update(zip(tasks, dask_bridge.compute_dask(graphs), strict=True))
-    by_url: dict[str, list[int]] = {}
-    for number, array in enumerate(arrays):
-        if number not in values:
-            by_url.setdefault(array.url, []).append(number)
-    for numbers in by_url.values():
-        results = arrays[numbers[0]].evaluator.evaluate([arrays[number]._expression for number in numbers])
-        values.update(zip(numbers, results, strict=True))
-    return [values[number] for number in range(len(arrays))]
 
 
 def _reopen(url: str, payload: Mapping[str, Any]) -> LazyArray:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from larvik.array.budget import Budget
-from larvik.array.evaluate import compute
+from larvik.array.evaluate import compute, evaluate
 from larvik.array.planner import Plan, plan
 from larvik.errors import NotFoundError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from larvik.array.evaluator import Reader
+    from larvik.array.evaluator import Cancelled, Reader
     from larvik.array.expression import Expression, Source
 
 #: URL of arrays that are values in memory and belong to no connection.
@@ -44,9 +44,19 @@ class LocalEvaluator:
         self._open = open_source
         self._budget = budget or Budget()
 
-    def evaluate(self, expressions: Sequence[Expression]) -> list[NDArray[Any]]:
+    def evaluate(
+        self, expressions: Sequence[Expression], *, cancelled: Cancelled | None = None
+    ) -> list[NDArray[Any]]:
         """Return the value of each expression; what they share is computed once."""
-        return compute(expressions, self._open, budget=self._budget)
+        return compute(expressions, self._open, budget=self._budget, cancelled=cancelled)
+
+    def blocks(
+        self, expression: Expression, block_bytes: int, *, cancelled: Cancelled | None = None
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield the value in blocks of about `block_bytes`, with where each begins."""
+        return evaluate(
+            expression, self._open, budget=self._budget, block_bytes=block_bytes, cancelled=cancelled
+        )
 
     def explain(self, expression: Expression) -> Plan:
         """Return the plan: there is one place, unless Dask is asked for."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from larvik.array.demand import decoded_bytes, demand, touched_chunks
 from larvik.array.expression import Constant, Expression, Source, walk
 from larvik.array.options import options
 from larvik.array.regions import lengths, nbytes, whole
+
+#: Bytes per second, and seconds of a call, of a link that was not measured yet.
+BANDWIDTH = 125e6
+LATENCY_S = 0.002
+#: Decoded bytes per second that are computed from, where nothing was measured.
+RATE = 500e6
+#: How many times longer the server must take before its result is computed here from what is fetched.
+WORTH_FETCHING = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,15 @@ class Plan:
         Bytes that travel between client and server; 0 where there is no server.
     chunks : int
         Stored chunks that are touched.
+    encoding : str
+        How the pixels travel from the server: ``chunks``, ``dense``, ``store`` or ``refs``; several joined by
+        commas, empty where there is no server.
+    encoding_why : str
+        One sentence of the server's.
+    bytes_stored : int
+        Stored bytes of the chunks that are touched, as the server estimates them.
+    seconds : mapping of str to float
+        How long it would take at each place that was considered, in seconds; a rough estimate.
     """
 
     where: str
@@ -39,15 +57,47 @@ class Plan:
     bytes_source: int
     bytes_moved: int
     chunks: int
+    encoding: str = ""
+    encoding_why: str = ""
+    bytes_stored: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.where}: {self.why} Result {size(self.bytes_result)}, "
             f"{self.chunks:,} stored chunks of {size(self.bytes_source)}, {size(self.bytes_moved)} moved."
         )
+        if not self.encoding:
+            return text
+        return (
+            f"{text} Encoding {self.encoding}: {self.encoding_why}"
+            f" About {size(self.bytes_stored)} are stored."
+        )
 
 
-def plan(expressions: Expression | Sequence[Expression], *, remote: bool, where: str | None = None) -> Plan:
+class Link(Protocol):
+    """What is known of the way to a server; None where nothing was measured yet."""
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes per second."""
+
+    @property
+    def latency_s(self) -> float | None:
+        """Of a small call, there and back."""
+
+    @property
+    def server_rate(self) -> float | None:
+        """Decoded bytes per second that the server computes from."""
+
+
+def plan(
+    expressions: Expression | Sequence[Expression],
+    *,
+    remote: bool,
+    where: str | None = None,
+    link: Link | None = None,
+) -> Plan:
     """Return where `expressions` are best evaluated together.
 
     Parameters
@@ -58,20 +108,24 @@ def plan(expressions: Expression | Sequence[Expression], *, remote: bool, where:
         Whether the stored arrays are behind a server.
     where : str, optional
         ``auto``, ``client``, ``server`` or ``dask``; by default what `set_options` says.
+    link : Link, optional
+        What was measured of the way to the server.
 
     Notes
     -----
     Reads no pixels. "auto" compares the selected bytes of the sources with those of the result and
-    of the constants that would be sent; where these are equal, the sources are fetched.
+    of the constants that would be sent; where these are equal, the sources are fetched. Where bandwidth
+    was measured, it compares how long either takes: a fast link to a slow server is better used to fetch.
     """
     results = [expressions] if isinstance(expressions, Expression) else list(expressions)
     wanted = where or options().evaluate
     figures = _figures(results)
-    place, why = _choose(figures, remote, wanted)
+    seconds = _seconds(figures, link) if remote else {}
+    place, why = _choose(figures, remote, wanted, seconds if link is not None and link.bandwidth else {})
     moved = (
         {"server": figures.sent + figures.result, "client": figures.fetched}.get(place, 0) if remote else 0
     )
-    return Plan(place, why, figures.result, figures.source, moved, figures.chunks)
+    return Plan(place, why, figures.result, figures.source, moved, figures.chunks, seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +156,18 @@ def _figures(results: Sequence[Expression]) -> _Figures:
     )
 
 
-def _choose(figures: _Figures, remote: bool, wanted: str) -> tuple[str, str]:
+def _seconds(figures: _Figures, link: Link | None) -> dict[str, float]:
+    """Return about how long fetching and computing here, and computing there, would take."""
+    bandwidth = (link.bandwidth if link is not None else None) or BANDWIDTH
+    latency = (link.latency_s if link is not None else None) or LATENCY_S
+    rate = (link.server_rate if link is not None else None) or RATE
+    return {
+        "client": 2 * latency + max(figures.fetched / bandwidth, figures.source / RATE),
+        "server": 2 * latency + (figures.sent + figures.result) / bandwidth + figures.source / rate,
+    }
+
+
+def _choose(figures: _Figures, remote: bool, wanted: str, seconds: Mapping[str, float]) -> tuple[str, str]:
     if wanted == "dask":
         return "dask", "Dask was asked for; its workers read the chunks."
     if not remote:
@@ -110,6 +175,13 @@ def _choose(figures: _Figures, remote: bool, wanted: str) -> tuple[str, str]:
     if wanted != "auto":
         return wanted, f"The {wanted} was asked for."
     pushed = figures.result + figures.sent
+    if seconds and pushed < figures.fetched:
+        # Only where the server clearly is what takes long; its time is everybody's.
+        slow = seconds["server"] > WORTH_FETCHING * seconds["client"]
+        return ("client" if slow else "server"), (
+            f"On this link the server would take about {seconds['server']:.2g} s, fetching "
+            f"{size(figures.fetched)} and computing here {seconds['client']:.2g} s."
+        )
     if pushed < figures.fetched:
         return "server", (
             f"Sending the expression moves {size(pushed)}, fetching what it reads would move "

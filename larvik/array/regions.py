@@ -7,8 +7,8 @@ without a regular distance, a strictly increasing int64 array.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ Region = tuple[Picks, ...]
 #: Lengths of the chunks along each axis.
 Grid = tuple[tuple[int, ...], ...]
 #: Half-open bounds of consecutive groups along one axis.
-Bounds = tuple[tuple[int, int], ...]
+Bounds = Sequence[tuple[int, int]]
 
 
 def whole(shape: Sequence[int]) -> Region:
@@ -160,20 +160,58 @@ def grouped(sizes: Sequence[int], count: int) -> Bounds:
     return tuple((int(edges[first]), int(edges[min(first + count, len(sizes))])) for first in firsts)
 
 
-def cut_up(sizes: Sequence[int], length: int) -> Bounds:
-    """Return the bounds of pieces of at most `length` elements that never cross a chunk's edge."""
-    bounds = []
-    edge = 0
-    for size in sizes:
-        bounds += [(edge + at, edge + min(at + length, size)) for at in range(0, size, length)]
-        edge += size
-    return tuple(bounds)
+class Cuts(Sequence[tuple[int, int]]):
+    """Bounds of pieces of at most `length` elements that never cross a chunk's edge; made one by one.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Lengths of the chunks.
+    length : int
+        Longest piece.
+    """
+
+    def __init__(self, sizes: Sequence[int], length: int) -> None:
+        self._sizes = sizes
+        self._length = length
+        self._counts = [-(-size // length) for size in sizes]
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        edge = 0
+        for size in self._sizes:
+            for at in range(0, size, self._length):
+                yield edge + at, edge + min(at + self._length, size)
+            edge += size
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        left, edge = range(len(self))[number], 0
+        for size, pieces in zip(self._sizes, self._counts, strict=True):
+            if left < pieces:
+                at = left * self._length
+                return edge + at, edge + min(at + self._length, size)
+            left, edge = left - pieces, edge + size
+        raise IndexError(number)
 
 
-def boxes(bounds: Sequence[Bounds]) -> Iterator[tuple[range, ...]]:
-    """Yield every combination of bounds as ranges, in C order."""
-    for box in product(*bounds):
-        yield tuple(range(start, stop) for start, stop in box)
+def boxes(bounds: Sequence[Iterable[tuple[int, int]]]) -> Iterator[tuple[range, ...]]:
+    """Yield every combination of bounds as ranges, in C order, one by one."""
+    if not bounds:
+        yield ()
+        return
+    for start, stop in bounds[0]:
+        for rest in boxes(bounds[1:]):
+            yield range(start, stop), *rest
+
+
+def cut_box(box: Sequence[range], shape: Sequence[int]) -> Iterator[tuple[range, ...]]:
+    """Yield the parts of a box that are at most `shape` long, in C order."""
+    for part in boxes([Cuts((len(picks),), length) for picks, length in zip(box, shape, strict=True)]):
+        yield tuple(picks[inner.start : inner.stop] for picks, inner in zip(box, part, strict=True))
 
 
 def count(region: Region) -> int:

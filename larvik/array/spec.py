@@ -100,6 +100,11 @@ class ArraySpec:
         """Size of the finest level in memory, in bytes."""
         return math.prod(self.shape) * itemsize(self.dtype)
 
+    @property
+    def nbytes_of_levels(self) -> int:
+        """Size of all levels in memory, in bytes."""
+        return sum(math.prod(level.shape) for level in self.levels) * itemsize(self.dtype)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form (lists for tuples), as stored in the ``spec`` column."""
         return asdict(self)

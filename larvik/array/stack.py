@@ -11,12 +11,21 @@ import numpy as np
 from larvik.array.spec import ArraySpec
 from larvik.errors import InvalidArgumentError
 from larvik.query.paths import UNORDERED
+from larvik.schema import FieldType
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Ways to align arrays whose coordinates differ, as xarray names them.
 JOINS = ("inner", "outer", "left", "right", "override")
+
+
+#: Labels of rows without a value; of other types the empty text.
+_MISSING: dict[FieldType, Any] = {
+    FieldType.INT64: np.nan,
+    FieldType.FLOAT64: np.nan,
+    FieldType.TIMESTAMP: np.datetime64("NaT", "us"),
+}
 
 
 def stack(rows: Sequence[Any], dim: str, join: Any) -> xr.DataArray:
@@ -90,7 +99,9 @@ def _labels(rows: Sequence[Any], dim: str) -> tuple[np.ndarray, dict[str, Any]]:
         return np.array([row.id for row in rows], dtype=str), {}
     if column.type in UNORDERED:
         raise _refused(f"{spec.name}.{dim} is a {column.type.value} field, which cannot label a dim", "dim")
-    return np.array([_label(getattr(row, dim)) for row in rows]), {}
+    missing = _MISSING.get(column.type, "")
+    values = [getattr(row, dim) for row in rows]
+    return np.array([missing if value is None else _label(value) for value in values]), {}
 
 
 def _labels_of_related(related: Sequence[Any], dim: str) -> tuple[np.ndarray, dict[str, Any]]:
@@ -104,7 +115,7 @@ def _labels_of_related(related: Sequence[Any], dim: str) -> tuple[np.ndarray, di
 def _label(value: Any) -> Any:
     if isinstance(value, datetime):
         return np.datetime64(value.replace(tzinfo=None), "us")  # xarray knows no zones; times are UTC
-    return "" if value is None else value
+    return value
 
 
 def _refused(problem: str, field: str) -> InvalidArgumentError:

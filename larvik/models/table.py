@@ -39,6 +39,14 @@ class Table(Owned, indexes=(("name", "id"),)):
         """Return every row as a pyarrow Table."""
         return self._bound().arrays.read_table(self.id)
 
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give every row to a consumer of Arrow's PyCapsule interface."""
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the schema as Arrow's PyCapsule interface asks; reads the rows too."""
+        return self.arrow().schema.__arrow_c_schema__()
+
     def frame(self) -> pandas.DataFrame:
         """Return every row as a pandas DataFrame."""
         frame: pandas.DataFrame = self.arrow().to_pandas()

@@ -247,6 +247,15 @@ class QuerySet(Building[M]):
         """
         return self._bound().catalog.table(self._columns(columns)).read_all()
 
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Stream all rows to a consumer of Arrow's PyCapsule interface; one statement."""
+        return self._bound().catalog.table(self._columns(())).__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the schema of the columns, as Arrow's PyCapsule interface asks; one statement, no row."""
+        nothing = replace(self._columns(()), limit=0)
+        return self._bound().catalog.table(nothing).schema.__arrow_c_schema__()
+
     def frame(self, *columns: str) -> pd.DataFrame:
         """Return all rows as a pandas DataFrame; see `arrow`."""
         table = self.arrow(*columns)

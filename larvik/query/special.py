@@ -95,6 +95,11 @@ class ArrayQuerySet(QuerySet[M]):
         Notes
         -----
         Read and written block by block in bounded memory. Visible only when it is whole.
+
+        After a cut the upload goes on where it was. With an ``id`` of the caller's (`larvik.ids.new_id` makes
+        one) another process can too, after this one died or gave up: it repeats the call with the same id,
+        fields and pixels, and only the blocks that are not stored are sent. An id stands for one array: that
+        the pixels are others is not noticed.
         """
         from larvik.uploading import upload
 

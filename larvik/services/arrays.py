@@ -16,19 +16,27 @@ from larvik.ids import parse_id
 from larvik.query.predicate import Compare, Lookup
 from larvik.query.query import Page, Query, Record
 from larvik.schema import Registry
+from larvik.services.cluster import Cluster
 from larvik.services.principal import Principal
 from larvik.services.roots import Roots
+from larvik.services.stored_objects import StoredObjects
 from larvik.storage.base import Store
+from larvik.storage.cache import ChunkCache
+from larvik.storage.disk_cache import CachedStore
 from larvik.storage.engine import RegionReader, open_reader
 from larvik.storage.ngff import fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from larvik.array.budget import Budget
     from larvik.array.planner import Plan
+    from larvik.array.regions import Region
 
 #: Opened levels that are kept; each holds shard indexes, no pixels.
 KEPT_READERS = 64
+#: Decoded chunks that are kept, in bytes.
+CACHE_BYTES = 128 << 20
 #: A registered source is looked at again after this time.
 FINGERPRINT_AGE_S = 1.0
 _KEPT_MODELS = 10_000
@@ -55,6 +63,8 @@ class StoredArray:
         Axes, dtype and levels.
     fingerprint : str or None
         Of a registered source, when it was registered.
+    stored_bytes : int
+        Of all levels; 0 where nobody counted them.
     """
 
     id: str
@@ -62,12 +72,36 @@ class StoredArray:
     location: str
     spec: ArraySpec
     fingerprint: str | None = None
+    stored_bytes: int = 0
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it lies in place, outside the store."""
+        return self.fingerprint is not None
 
 
 class ArrayService:
-    """Reads expressions over stored arrays. Thread-safe."""
+    """Reads expressions over stored arrays. Thread-safe.
 
-    def __init__(self, catalog: Pages, registry: Registry, store: Store, roots: Roots) -> None:
+    Parameters
+    ----------
+    catalog, registry, store, roots
+        Rows, models, and where pixels are.
+    cache_bytes : int
+        Decoded chunks that may be kept because parts of them are used.
+    """
+
+    def __init__(
+        self,
+        catalog: Pages,
+        registry: Registry,
+        store: Store,
+        roots: Roots,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._cluster = cluster or Cluster()
         self._catalog = catalog
         self._registry = registry
         self._store = store
@@ -75,6 +109,7 @@ class ArrayService:
         self._models: OrderedDict[str, str] = OrderedDict()
         self._readers: OrderedDict[tuple[str, str | None, int], RegionReader] = OrderedDict()
         self._checked: dict[str, float] = {}
+        self._cache = ChunkCache(cache_bytes)
         self._lock = threading.Lock()
 
     def record(self, principal: Principal, array_id: str) -> Record:
@@ -134,8 +169,9 @@ class ArrayService:
             location=str(values["location"]),
             spec=ArraySpec.from_dict(values["spec"]),  # type: ignore[arg-type]  # JSON column
             fingerprint=values["fingerprint"],  # type: ignore[arg-type]  # STRING column
+            stored_bytes=int(values["stored_bytes"] or 0),  # type: ignore[call-overload]  # INT64 column
         )
-        self._check_unchanged(stored)
+        self.check_unchanged(stored)
         return stored
 
     def reader(self, stored: StoredArray, level: int) -> RegionReader:
@@ -146,12 +182,19 @@ class ArrayService:
                 self._readers.move_to_end(key)
                 return self._readers[key]
         store, location = self._open(stored)
-        reader = open_reader(store, location, stored.spec.levels[level], stored.spec.dtype)
+        reader = open_reader(store, location, stored.spec.levels[level], stored.spec.dtype, cache=self._cache)
         with self._lock:
             self._readers[key] = reader
             while len(self._readers) > KEPT_READERS:
                 self._readers.popitem(last=False)
         return reader
+
+    def objects(self, stored: StoredArray, level: int) -> StoredObjects:
+        """Return the stored objects of one level, to be handed out as they are."""
+        store, _ = self._open(stored)
+        if isinstance(store, CachedStore):
+            store = store.store
+        return StoredObjects(store, self.reader(stored, level), stored.is_registered)
 
     def source_reader(self, principal: Principal, source: Source) -> RegionReader:
         """Return the reader of `source`, after checking rights and what it claims."""
@@ -181,6 +224,26 @@ class ArrayService:
 
         return evaluate(expression, self.opener(arrays))
 
+    def blocks(
+        self,
+        expression: Expression,
+        arrays: Mapping[str, StoredArray],
+        *,
+        regions: Iterable[Region],
+        budget: Budget,
+        source_bytes: int,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        """Return the blocks of `expression` at `regions`, in their order: here, or by the Dask cluster.
+
+        What reads many decoded bytes (`source_bytes`) goes to the cluster, if there is one.
+        """
+        from larvik.array.evaluate import evaluate
+
+        if self._cluster.takes(source_bytes, arrays):
+            return self._cluster.evaluate(expression, arrays, regions, budget, cancelled)
+        return evaluate(expression, self.opener(arrays), budget=budget, regions=regions, cancelled=cancelled)
+
     def opener(self, arrays: Mapping[str, StoredArray]) -> Callable[[Source], RegionReader]:
         """Return what opens the sources of an expression over arrays that `locate` found."""
 
@@ -200,7 +263,14 @@ class ArrayService:
             return self._store, stored.location
         return self._roots.open(stored.location)
 
-    def _check_unchanged(self, stored: StoredArray) -> None:
+    def check_unchanged(self, stored: StoredArray) -> None:
+        """Refuse a registered source that was changed; it is looked at every `FINGERPRINT_AGE_S`.
+
+        Raises
+        ------
+        PreconditionError
+            ``SOURCE_CHANGED``.
+        """
         if stored.fingerprint is None:
             return
         now = time.monotonic()

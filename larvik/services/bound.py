@@ -89,9 +89,18 @@ class BoundUploads:
         """Store one block."""
         self._uploads().write(self._principal, upload.id, start, block)
 
-    def put_many(self, upload: Any, blocks: Iterable[tuple[tuple[int, ...], np.ndarray]]) -> None:
-        """Store many blocks."""
-        self._uploads().write_many(self._principal, upload.id, blocks)
+    def put_many(
+        self,
+        upload: Any,
+        blocks: Iterable[tuple[tuple[int, ...], np.ndarray]],
+        stored: Callable[[int], object] | None = None,
+    ) -> None:
+        """Store many blocks; `stored` is told how many are."""
+        self._uploads().write_many(self._principal, upload.id, blocks, stored)
+
+    def stored(self, upload: Any) -> list[int]:
+        """Return the numbers of the blocks that are stored."""
+        return self._uploads().stored_blocks(self._principal, upload.id)
 
     def commit(
         self,

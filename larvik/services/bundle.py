@@ -58,6 +58,14 @@ class ServiceConfig:
         Folders and bucket prefixes that `import_path` may read.
     models : tuple of str
         Import packages with models of one's own.
+    decode_uploads : bool
+        Whether chunks that clients encoded are decoded before they are stored.
+    disk_cache_bytes : int
+        Stored bytes of a remote store that are kept on the local disk for reading; 0 keeps none.
+    disk_cache : str or None
+        Folder for them, which processes share; None for ``cache`` in `data`.
+    dask : str
+        Address of a Dask scheduler whose workers reach the store; empty without one.
     """
 
     data: Path
@@ -66,6 +74,10 @@ class ServiceConfig:
     store_options: Mapping[str, Any] = field(default_factory=dict)
     import_roots: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    decode_uploads: bool = True
+    disk_cache_bytes: int = 0
+    disk_cache: str | None = None
+    dask: str = ""
 
     @property
     def uses_sqlite(self) -> bool:
@@ -121,15 +133,24 @@ class Services:
     def arrays(self) -> ArrayService:
         """Reading pixels."""
         from larvik.services.arrays import ArrayService
+        from larvik.services.cluster import Cluster
 
-        return self._once("arrays", lambda: ArrayService(self.catalog, self.registry, self.store, self.roots))
+        url = self.config.store_url or str(self.config.data)
+        store = cached_store(self.store, self.config)
+        cluster = Cluster(self.config.dask, url, self.config.store_options)
+        return self._once(
+            "arrays",
+            lambda: ArrayService(self.catalog, self.registry, store, self.roots, cluster=cluster),
+        )
 
     @property
     def uploads(self) -> UploadService:
         """New arrays."""
         from larvik.services.uploads import UploadService
 
-        return self._once("uploads", lambda: UploadService(self.database, self.store, self.locks))
+        decode = self.config.decode_uploads
+        make = lambda: UploadService(self.database, self.store, self.locks, decode_uploads=decode)  # noqa: E731
+        return self._once("uploads", make)
 
     @property
     def tables(self) -> TableService:
@@ -190,7 +211,9 @@ class Services:
         self.copier.wake()
 
     def close(self) -> None:
-        """Stop the copier, close the database, give the folder free; idempotent."""
+        """Stop what works in the background, close the database, give the folder free; idempotent."""
+        if "uploads" in self._made:
+            self.uploads.close()
         if "copier" in self._made:
             self.copier.close()
         self.catalog.close()
@@ -271,6 +294,18 @@ def open_config_store(config: ServiceConfig) -> Store:
     url = config.store_url or str(config.data)
     is_local = "://" not in url or url.startswith("file://")
     return open_store(url, create=True) if is_local else open_store(url, **config.store_options)
+
+
+def cached_store(store: Store, config: ServiceConfig) -> Store:
+    """Return what pixels are read from: a remote store with its cache on the disk, if it is to have one.
+
+    Committed arrays alone are read from it: their bytes never change.
+    """
+    if not config.disk_cache_bytes or not store.url.startswith("s3://"):
+        return store
+    from larvik.storage.disk_cache import CachedStore
+
+    return CachedStore(store, config.disk_cache or config.data / "cache", config.disk_cache_bytes)
 
 
 def load_models(packages: tuple[str, ...]) -> None:

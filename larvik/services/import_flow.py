@@ -7,10 +7,10 @@ rows and pixels go.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from larvik.array.spec import ArraySpec
 from larvik.errors import CallCancelledError, LarvikError, SelectionError
@@ -20,26 +20,13 @@ from larvik.query.query import Record
 from larvik.services.digests import file_digest, store_digest
 from larvik.services.import_options import Cancelled, Failure, ImportOptions, ImportOutcome, Progress
 from larvik.services.import_parents import Original, Parents, Rows, find_original, find_parents
-from larvik.services.prefetch import read_ahead
+from larvik.services.sending import BlockUploads, send_blocks
 from larvik.storage.base import open_store
-from larvik.storage.regions import regions
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Blocks = Iterator[tuple[tuple[int, ...], "np.ndarray"]]
 Along = dict[str, list[dict[str, Any]]]
 
 
-class Session(Protocol):
-    """An open upload session."""
-
-    @property
-    def spec(self) -> ArraySpec:
-        """The grid that was chosen."""
-
-
-class Uploads(Protocol):
+class Uploads(BlockUploads, Protocol):
     """The part of a connection's arrays that an import needs."""
 
     def begin(
@@ -47,9 +34,6 @@ class Uploads(Protocol):
         biometa: Mapping[str, Sequence[Mapping[str, object]]],
     ) -> Any:  # fmt: skip
         """Open a session."""
-
-    def put_many(self, upload: Any, blocks: Blocks) -> None:
-        """Store blocks."""
 
     def commit(self, upload: Any, *, progress: Any = None, cancelled: Any = None) -> Record:
         """Make the array visible."""
@@ -136,8 +120,13 @@ class FileImport:
             values, along = describe(source, original, parents, made)
             upload = self._uploads.begin("Representation", values, source.spec, along)
             try:
-                with read_ahead(self._blocks(source, upload.spec)) as blocks:
-                    self._uploads.put_many(upload, blocks)
+                send_blocks(
+                    self._uploads,
+                    upload,
+                    source.read,
+                    advance=lambda share: self._advance(info, 0.75 * share),
+                    cancelled=self._cancelled,
+                )
                 record = self._uploads.commit(
                     upload,
                     progress=lambda done, total: self._advance(info, 0.75 + 0.25 * done / max(total, 1)),
@@ -151,15 +140,6 @@ class FileImport:
         parents.new.clear()
         original.is_new = False
         return record
-
-    def _blocks(self, source: SeriesSource, spec: ArraySpec) -> Blocks:
-        level = spec.levels[0]
-        shards = list(regions(level.shape, level.shards))
-        for number, region in enumerate(shards, start=1):
-            if self._cancelled is not None and self._cancelled():
-                raise CallCancelledError("The import was cancelled.")
-            yield tuple(part.start for part in region), source.read(region)
-            self._advance(source.info, 0.75 * number / len(shards))
 
     def _advance(self, info: SeriesInfo, fraction: float, *, is_end: bool = False) -> None:
         """Tell the progress in bytes of the file's series; pyramids count as a quarter of the work."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,20 +107,24 @@ class FolderLock:
 
 
 class SessionLocks:
-    """Locks of upload sessions: writers of blocks share one, commit and abort take it alone."""
+    """Locks of upload sessions: writers of shards share one, commit and abort take it alone.
+
+    Whoever wants a session alone passes before those that come to share it later, so that a stream of
+    writers does not keep a commit waiting for its end.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / SESSION_LOCKS
 
     @contextmanager
-    def shared(self, session: str) -> Iterator[None]:
-        """Hold the session with other writers of blocks; waits for a commit or abort to end."""
-        with self._held(session, fcntl.LOCK_SH):
-            yield
+    def shared(self, session: str) -> Iterator[ShardLocks]:
+        """Hold the session with other writers of shards; waits for a commit or abort to end."""
+        with self._held(session, fcntl.LOCK_SH) as descriptor:
+            yield ShardLocks(descriptor)
 
     @contextmanager
     def exclusive(self, session: str) -> Iterator[None]:
-        """Hold the session alone; waits for the writers of blocks."""
+        """Hold the session alone; waits for the writers of shards."""
         with self._held(session, fcntl.LOCK_EX):
             yield
 
@@ -144,7 +149,7 @@ class SessionLocks:
         return []
 
     @contextmanager
-    def _held(self, session: str, kind: int) -> Iterator[None]:
+    def _held(self, session: str, kind: int) -> Iterator[int]:
         path, pid = self._folder / session, os.getpid()
         while True:
             try:
@@ -153,12 +158,46 @@ class SessionLocks:
             except OSError as error:
                 raise _typed(error, self._folder.parent) from error
             try:
-                _wait(descriptor, kind)
+                _pass_gate(descriptor, kind)
                 if _is_still(path, descriptor):
-                    yield
+                    yield descriptor
                     return
             finally:
                 _free(descriptor, pid)
+
+
+class ShardLocks:
+    """Locks of the single shards of a session that is held."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @contextmanager
+    def shard(self, level: int, number: int) -> Iterator[None]:
+        """Hold one shard alone, among all threads and processes; no two are held at once by one holder."""
+        place = 1 + (level << 40) + number
+        _lock_byte(self._descriptor, fcntl.F_WRLCK, place)
+        try:
+            yield
+        finally:
+            _lock_byte(self._descriptor, fcntl.F_UNLCK, place)
+
+
+def _pass_gate(descriptor: int, kind: int) -> None:
+    """Take a lock of the session, behind a gate that whoever wants it alone keeps shut until it has it."""
+    if kind & fcntl.LOCK_NB:
+        _wait(descriptor, kind)
+        return
+    _lock_byte(descriptor, fcntl.F_RDLCK if kind == fcntl.LOCK_SH else fcntl.F_WRLCK, 0)
+    try:
+        _wait(descriptor, kind)
+    finally:
+        _lock_byte(descriptor, fcntl.F_UNLCK, 0)
+
+
+def _lock_byte(descriptor: int, kind: int, place: int) -> None:
+    """Lock or unlock one byte of the file on behalf of this opening of it, which no other one shares."""
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0))
 
 
 class _HeldError(Exception):

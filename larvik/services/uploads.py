@@ -6,86 +6,65 @@ session. The session's row is written before any byte, so whatever a crash leave
 
 from __future__ import annotations
 
-import threading
+import json
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from larvik import faults
 from larvik.array.channel_names import MAX_CHANNELS
 from larvik.array.spec import ArraySpec
 from larvik.db.engine import Database
 from larvik.db.unit_of_work import UnitOfWork, transact
-from larvik.db.upload_sessions import UploadSession, UploadSessions
+from larvik.db.upload_sessions import UploadSession
 from larvik.db.whole_rows import whole_rows
-from larvik.errors import (
-    AlreadyExistsError,
-    InvalidArgumentError,
-    LarvikError,
-    NotFoundError,
-    PermissionDeniedError,
-)
+from larvik.errors import AlreadyExistsError, InvalidArgumentError, LarvikError
 from larvik.ids import new_id, parse_id
 from larvik.query.query import Record
 from larvik.schema import ModelSpec
 from larvik.services.locks import SessionLocks
 from larvik.services.metadata import group_metadata
-from larvik.services.principal import ADMIN, WRITE, Principal
+from larvik.services.principal import WRITE, Principal
 from larvik.services.rows import Rows, row_from_json
+from larvik.services.shards import ShardService, ended
 from larvik.services.storing import session_content, store_session, try_storing
 from larvik.storage.base import Store
 from larvik.storage.inventory import array_location, delete_array
 from larvik.storage.layout import plan_layout
 from larvik.storage.writer import ArrayWriter
 
-if TYPE_CHECKING:
-    import numpy as np
-
 #: A session that nothing was written to for this long may be removed.
 IDLE = timedelta(days=1)
 _EXPIRE_EVERY_S = 3600.0
-_TOUCH_EVERY = timedelta(minutes=1)
-_KEPT_WRITERS = 64
-#: Shards of one stream that are encoded and written at the same time.
-_WRITERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An open session: ``spec`` has the grid that was chosen; blocks are the shards of level 0."""
+    """An open session.
+
+    ``spec`` has the grid that was chosen: blocks are the shards of level 0. ``document`` is the metadata of
+    that level as JSON, which tells how chunks are encoded.
+    """
 
     id: str
     model: str
     array_id: str
     spec: ArraySpec
+    document: str
 
 
-class UploadService:
-    """Opens, fills and ends upload sessions. Thread-safe; any process of the data folder may go on with one.
+class UploadService(ShardService):
+    """Opens, fills and ends upload sessions; takes what `ShardService` takes."""
 
-    Parameters
-    ----------
-    database, store : Database, Store
-        Where rows and bytes go.
-    locks : SessionLocks
-        Keeps writers of blocks and commits of one session apart, among the processes of this host.
-    """
-
-    def __init__(self, database: Database, store: Store, locks: SessionLocks) -> None:
-        self._database = database
-        self._store = store
-        self._locks = locks
-        self._sessions = UploadSessions(database)
-        self._own: set[str] = set()  # sessions that this process works on
-        self._writers: OrderedDict[str, tuple[datetime, ArrayWriter]] = OrderedDict()
+    def __init__(
+        self, database: Database, store: Store, locks: SessionLocks, *, decode_uploads: bool = True
+    ) -> None:
+        super().__init__(database, store, locks, decode_uploads=decode_uploads)
         self._expired_at = -_EXPIRE_EVERY_S
         self._committed_count = 0
-        self._lock = threading.Lock()
 
     def begin(
         self, principal: Principal, model: str, values: Mapping[str, object], spec: ArraySpec, rows: Rows
@@ -128,58 +107,19 @@ class UploadService:
             spec.coordinates, _channel_names(spec, rows), kind=str(values.get("kind") or "intensity"),
         )  # fmt: skip
         content = session_content(self._database.registry, array, values, planned, rows)
+        kind = content["values"].get("kind") or "intensity"
+        writer = ArrayWriter(self._store, array_location(array_id), planned, kind=kind)
+        begun = Begun(array_id, model, array_id, planned, json.dumps(writer.document))
         with self._locks.exclusive(array_id):
             known = self._sessions.get(array_id) or self._add(principal, model, array_id, content)
             self._own.add(array_id)
             if known is not None:
                 self._check_same(principal, known, model, content)
                 self._sessions.touch(array_id)
-                return Begun(array_id, model, array_id, planned)
+                return begun
         self._expire_now_and_then()
         faults.reach("uploads.begun")
-        return Begun(array_id, model, array_id, planned)
-
-    def write(self, principal: Principal, upload_id: str, start: tuple[int, ...], block: np.ndarray) -> None:
-        """Store one shard of level 0, durably; repeating it is harmless.
-
-        Raises
-        ------
-        NotFoundError
-            ``UPLOAD_NOT_FOUND``, when the session ended.
-        SelectionError, InvalidArgumentError
-            ``REGION_UNALIGNED`` or ``DTYPE_MISMATCH``.
-        """
-        with self._locks.shared(parse_id(upload_id, field="upload")):
-            begun_at, touched_at = self._check_owner(principal, upload_id)
-            self._writer(upload_id, begun_at).write(tuple(int(value) for value in start), block)
-            if datetime.now(UTC) - touched_at > _TOUCH_EVERY:
-                self._sessions.touch(upload_id)
-        faults.reach("uploads.block.written")
-
-    def write_many(
-        self, principal: Principal, upload_id: str, blocks: Iterable[tuple[tuple[int, ...], np.ndarray]]
-    ) -> None:
-        """Store many shards, two at a time: one is written while the next is encoded."""
-        with ThreadPoolExecutor(_WRITERS, "larvik-upload") as pool:
-            running: deque[Future[None]] = deque()
-            for start, block in blocks:
-                if len(running) >= _WRITERS:
-                    running.popleft().result()
-                running.append(pool.submit(self.write, principal, upload_id, start, block))
-            for future in running:
-                future.result()
-
-    def spec(self, principal: Principal, upload_id: str) -> ArraySpec:
-        """Return the spec of an open session, grid included.
-
-        Raises
-        ------
-        NotFoundError
-            ``UPLOAD_NOT_FOUND``, when the session ended.
-        """
-        with self._locks.shared(parse_id(upload_id, field="upload")):
-            begun_at, _ = self._check_owner(principal, upload_id)
-            return self._writer(upload_id, begun_at).spec
+        return begun
 
     def commit(
         self,
@@ -203,13 +143,14 @@ class UploadService:
             When `cancelled` says so; the session stays.
         """
         upload_id = parse_id(upload_id, field="upload")
+        self._builder.forget(upload_id)  # what it has not built, all threads build now
         with self._locks.exclusive(upload_id):
             session = self._sessions.get(upload_id)
             if session is None:
                 self._locks.remove(upload_id)
                 return self._committed(principal, upload_id)
             self._check_owner(principal, upload_id)
-            writer = self._writer(upload_id, session.created_at)
+            writer = self._session(upload_id, session.created_at).writer
             row = self._row(session)
             metadata = group_metadata(writer.spec, row, session.content["rows"])
             stored_bytes = writer.finish(metadata=metadata, progress=progress, cancelled=cancelled)
@@ -251,6 +192,8 @@ class UploadService:
         """Drop sessions that are idle as `idle` says and that nobody is working on, and their bytes."""
         dropped = []
         for session in self.idle(since, spare_own=spare_own):
+            self._builder.forget(session.id)
+            self._builder.wait(session.id)  # for one shard at most
             with self._locks.if_free(session.id) as free:
                 now = self._sessions.owner(session.id) if free else None
                 if now is not None and now[1:] == (session.created_at, session.touched_at):
@@ -319,46 +262,6 @@ class UploadService:
                 id=known.id,
             )
 
-    # Working on a session
-
-    def _check_owner(self, principal: Principal, upload_id: str) -> tuple[datetime, datetime]:
-        """Return when the session was begun and last touched; the caller holds its lock."""
-        principal.require(WRITE)
-        found = self._sessions.owner(upload_id)
-        if found is None:
-            self._locks.remove(upload_id)  # made by asking; nobody needs it
-            raise _ended(upload_id)
-        if found[0] != principal.subject_id and ADMIN not in principal.scopes:
-            raise PermissionDeniedError(
-                "The upload session was begun by somebody else.", reason="UPLOAD_FOREIGN", upload_id=upload_id
-            )
-        return found[1:]
-
-    def _writer(self, upload_id: str, begun_at: datetime) -> ArrayWriter:
-        """Return the writer of the session that was begun at `begun_at`: an aborted id may be begun anew."""
-        with self._lock:
-            kept_at, writer = self._writers.get(upload_id, (None, None))
-        if writer is not None and kept_at == begun_at:
-            return writer
-        session = self._sessions.get(upload_id)
-        if session is None:
-            raise _ended(upload_id)
-        spec = ArraySpec.from_dict(session.content["spec"])
-        kind = session.content["values"].get("kind") or "intensity"
-        writer = ArrayWriter(self._store, session.location, spec, kind=kind)
-        with self._lock:
-            self._own.add(upload_id)
-            self._writers[upload_id] = (session.created_at, writer)
-            while len(self._writers) > _KEPT_WRITERS:
-                self._writers.popitem(last=False)
-        return writer
-
-    def _forget(self, upload_id: str) -> None:
-        with self._lock:
-            self._own.discard(upload_id)
-            self._writers.pop(upload_id, None)
-        self._locks.remove(upload_id)
-
     def _drop(self, session: UploadSession) -> None:
         """Remove a session, then its bytes; what a crash between leaves has no row, and `doctor` frees it."""
         if self._sessions.remove(session.id):  # else it was ended on another host: its bytes may be a row's
@@ -386,15 +289,7 @@ class UploadService:
                 row, _ = whole_rows(self._database, spec.name, upload_id, ())
                 if row is not None and row["created_by_id"] == principal.subject_id:
                     return Record(spec.name, row)
-        raise _ended(upload_id)
-
-
-def _ended(upload_id: str) -> NotFoundError:
-    return NotFoundError(
-        f"There is no upload session {upload_id}: it was committed, aborted, or was idle for too long.",
-        reason="UPLOAD_NOT_FOUND",
-        upload_id=upload_id,
-    )
+        raise ended(upload_id)
 
 
 def _channel_names(spec: ArraySpec, rows: Rows) -> tuple[str, ...]:

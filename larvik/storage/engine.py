@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from typing import NamedTuple
 
 import numpy as np
 
 from larvik.array.spec import Level
-from larvik.errors import DataLossError, NotFoundError, PreconditionError, SelectionError
-from larvik.storage.base import ByteRange, Store, join
-from larvik.storage.codecs import CorruptChunkError, decode_into
-from larvik.storage.regions import Piece, Span, by_shard, check_selection, spans
-from larvik.storage.shards import MISSING, index_bytes, parse_index
-from larvik.storage.workers import map_threads, scratch, thread_count
+from larvik.errors import LarvikError, NotFoundError, PreconditionError
+from larvik.storage.assembly import check_output
+from larvik.storage.base import Store, join
+from larvik.storage.cache import ChunkCache
+from larvik.storage.decoder import ChunkDecoder
+from larvik.storage.fetching import fetch_ahead
+from larvik.storage.locator import ChunkLocator, Index, Located
+from larvik.storage.parts import place_parts
+from larvik.storage.regions import Span, check_selection, spans
+from larvik.storage.workers import map_threads, run_threads, thread_count
 from larvik.storage.zarr_metadata import ArrayMetadata, read_array_metadata
 
-#: Chunks up to which the calling thread decodes alone: below it the pool costs more than it saves.
-INLINE_CHUNKS = 4
-#: Shard indexes that a reader keeps, and those that it reads at once.
-KEPT_INDEXES = 1024
-INDEXES_AHEAD = 64
+#: Bytes that the calling thread decodes alone: below it the pool costs more than it saves.
+INLINE_BYTES = 4 << 20
+INLINE_CHUNKS = 64
+#: Chunks up to which it also copies alone what is in the cache.
+CACHED_CHUNKS = 32
+#: Stores that ask for batches up to this size are near: a request costs microseconds, not a round trip.
+NEAR_BATCH_BYTES = 4 << 20
+#: Stored bytes that are read from a near store before they are decoded: they are still in the core's cache.
+CACHED_BYTES = 1 << 20
+#: Stored bytes of one read from a far store that are under way or wait to be decoded.
+FAR_BYTES = 64 << 20
+#: Stored bytes of the chunks that `stored_chunks` gives at once, and that it reads at once from afar.
+LIST_BYTES = 2 << 20
+REMOTE_LIST_BYTES = 8 << 20
 
-Index = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A piece and where its bytes are; `request` is None when the chunk is not stored."""
-
-    piece: Piece
-    request: ByteRange | None
+StoredChunks = list[tuple[Index, bytes | None]]
 
 
 class RegionReader:
     """One level of one stored array, read by region.
 
-    Thread-safe. Holds no descriptor and no pixels, only shard indexes; make it with `open_reader`.
+    Thread-safe. Holds no descriptor and no pixels, only shard indexes; make it with `open_reader`. Decoded
+    chunks of which parts are used go to its cache, if it has one; a pickled copy has none.
 
     Attributes
     ----------
+    metadata : ArrayMetadata
+        Of the level.
     shape : tuple of int
         Elements per dim.
     dtype : numpy.dtype
@@ -52,27 +58,27 @@ class RegionReader:
         Elements of the unit of decoding.
     """
 
-    def __init__(self, store: Store, location: str, metadata: ArrayMetadata) -> None:
+    def __init__(
+        self, store: Store, location: str, metadata: ArrayMetadata, *, cache: ChunkCache | None = None
+    ) -> None:
         self._store = store
         self._location = location
-        self._metadata = metadata
-        dtype = np.dtype("O" if metadata.dtype == "string" else metadata.dtype)
-        self._stored_dtype = dtype.newbyteorder(">" if metadata.byteorder == ">" else "<")
-        self._shard_grid = tuple(s // c for s, c in zip(metadata.shards, metadata.chunks, strict=True))
-        self._chunk_bytes = math.prod(metadata.chunks) * self._stored_dtype.itemsize
-        # No codec of ours makes much more of incompressible pixels; a longer object is not a chunk.
-        self._longest = self._chunk_bytes * 2 + (1 << 20)
-        self._indexes: OrderedDict[Index, np.ndarray | None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._is_near = store.batch_bytes <= NEAR_BATCH_BYTES
+        self._decoder = ChunkDecoder(metadata, location)
+        self._locator = ChunkLocator(store, location, self._decoder)
+        # Objects cannot be kept: their references are not bytes that a cache could count.
+        self._cache = None if cache is None or metadata.dtype == "string" else cache
+        self._key = object()  # a reader made later may find other pixels under the same name
+        self.metadata = metadata
         self.shape = metadata.shape
-        self.dtype = dtype
+        self.dtype = self._decoder.dtype
         self.chunks = metadata.chunks
 
     def __repr__(self) -> str:
         return f"RegionReader({self._location!r}, shape={self.shape}, dtype={self.dtype})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RegionReader, (self._store, self._location, self._metadata)
+        return RegionReader, (self._store, self._location, self.metadata)
 
     def read(self, selection: tuple[slice, ...], out: np.ndarray | None = None) -> np.ndarray:
         """Return the pixels of a region.
@@ -103,138 +109,247 @@ class RegionReader:
         shape = tuple(len(bound) for bound in bounds)
         if out is None:
             out = np.empty(shape, self.dtype)
-        elif out.shape != shape or out.dtype != self.dtype:
-            raise SelectionError(
-                f"out has shape {out.shape} and dtype {out.dtype}; the region has {shape} and {self.dtype}.",
-                reason="SELECTION_INVALID",
-                field="out",
-            )
+        else:
+            check_output(out, shape, self.dtype)
         if out.size:
-            self._fill(bounds, out)
+            self._fill(self._spans(bounds), out)
         return out
 
-    def _fill(self, bounds: Sequence[range], out: np.ndarray) -> None:
-        dims = [spans(bound, chunk) for bound, chunk in zip(bounds, self.chunks, strict=True)]
-        count = math.prod(len(dim) for dim in dims)
-        if count <= INLINE_CHUNKS:
-            self._decode_batch(list(self._locate(dims)), out)
-            return
-        batches = self._batches(dims, -(-count // (2 * thread_count())))
-        for _ in map_threads(lambda batch: self._decode_batch(batch, out), batches):
-            pass
+    def stored_chunks(self, selection: tuple[slice, ...]) -> Iterator[StoredChunks]:
+        """Yield the stored bytes of the chunks that a region touches, each once, 1 to 4 MiB at a time.
 
-    def _batches(self, dims: Sequence[list[Span]], most: int) -> Iterator[list[_Stored]]:
-        """Yield the touched chunks in batches that one thread reads and decodes, at most `most` in each."""
-        batch: list[_Stored] = []
+        Returns
+        -------
+        iterator of list of (index, bytes)
+            Index of the chunk in the grid of `chunks`, and its bytes as they are stored; None for a chunk
+            that is not stored and has the fill value. The next list is read ahead.
+
+        Raises
+        ------
+        SelectionError
+            Before the first list.
+        DataLossError
+            ``CHUNK_CORRUPT`` for a damaged shard index, ``CHUNK_MISSING`` in an array that Larvik wrote.
+        UnavailableError
+            ``STORE_UNREACHABLE``.
+        """
+        bounds = check_selection(selection, self.shape)
+        return self._stored_lists(self._spans(bounds))
+
+    def stored_chunk(self, index: Index) -> bytes | None:
+        """Return the stored bytes of one chunk, or None when it is not stored; raises as `stored_chunks`."""
+        grid = tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
+        # A chunk is selected as one element of an array whose elements are chunks.
+        check_selection([slice(number, number + 1) for number in index], grid)
+        request = self._locator.find(tuple(index))
+        data = self._store.read_many([request])[0] if request is not None else None
+        if data is None:
+            self._decoder.check_may_miss(index)
+        return data
+
+    def shard_key(self, index: Index) -> str:
+        """Return the key of the stored object at `index` of the grid of ``metadata.shards``."""
+        return self._locator.key(tuple(index))
+
+    def prefetch(self, selection: tuple[slice, ...]) -> None:
+        """Decode the chunks of which a region needs parts into the cache, in the background.
+
+        Best effort: nothing happens without a cache, while other chunks are prefetched, for more than a
+        quarter of the cache, and where chunks cannot be read.
+
+        Raises
+        ------
+        SelectionError
+            As `read`.
+        """
+        dims = self._spans(check_selection(selection, self.shape))
+        count = math.prod(len(dim) for dim in dims)
+        cache = self._cache
+        if cache is not None and 0 < count * self._decoder.chunk_bytes <= cache.most_bytes // 4:
+            cache.in_background(lambda: self._prefetch(cache, dims))
+
+    def _prefetch(self, cache: ChunkCache, dims: Sequence[list[Span]]) -> None:
+        with suppress(LarvikError):  # whoever reads the chunk is told
+            wanted = [
+                located
+                for located in self._locator.locate(dims)
+                if not self._decoder.is_whole(located.piece) and cache.get(self._cached(located)) is None
+            ]
+            for located, data in zip(wanted, self._read(wanted), strict=True):
+                if data is not None:
+                    self._keep(cache, located, data)
+
+    def _spans(self, bounds: Sequence[range]) -> list[list[Span]]:
+        return [spans(bound, chunk) for bound, chunk in zip(bounds, self.chunks, strict=True)]
+
+    def _fill(self, dims: Sequence[list[Span]], out: np.ndarray) -> None:
+        count = math.prod(len(dim) for dim in dims)
+        located = self._locator.locate(dims)
+        if count <= CACHED_CHUNKS:
+            few = list(located)
+            if self._fill_cached(few, out):
+                return
+            if count <= INLINE_CHUNKS and sum(self._decoded_bytes(one) for one in few) <= INLINE_BYTES:
+                self._place(few, out)
+                return
+            located = iter(few)
+        if self._is_near:
+            batches = self._batches(located, CACHED_BYTES, -(-count // (2 * thread_count())))
+            run_threads(lambda batch: self._place(batch, out), batches)
+        else:  # as many bytes as pay for the round trip, decoded while others are under way
+            batches = self._batches(located, self._store.batch_bytes, count)
+            most = max(2, FAR_BYTES // self._store.batch_bytes)
+            with closing(fetch_ahead(lambda batch: self._fetch(batch, out), batches, most)) as fetched:
+                run_threads(lambda one: self._decode(one, out), (one for found in fetched for one in found))
+
+    def _fill_cached(self, few: Sequence[Located], out: np.ndarray) -> bool:
+        """Fill `out` where every chunk is in the cache; tell whether that was so."""
+        if self._cache is None:
+            return False
+        chunks = []
+        for located in few:
+            chunk = self._cache.get(self._cached(located))
+            if chunk is None:
+                return False
+            chunks.append(chunk)
+        for located, chunk in zip(few, chunks, strict=True):
+            out[located.piece.place] = chunk[located.piece.within]
+        return True
+
+    def _decoded_bytes(self, located: Located) -> int:
+        if located.part is None or not self._is_near:
+            return self._decoder.chunk_bytes
+        return located.part[1] - located.part[0]
+
+    def _stored_lists(self, dims: Sequence[list[Span]]) -> Iterator[StoredChunks]:
+        batches = self._batches(
+            self._locator.locate(dims), LIST_BYTES if self._is_near else REMOTE_LIST_BYTES, 4096
+        )
+        for found in map_threads(self._read_list, batches, ahead=1):
+            yield from _cut(found)
+
+    def _batches(self, chunks: Iterable[Located], most_bytes: int, most: int) -> Iterator[list[Located]]:
+        """Yield chunks in batches of at most `most`, which have at least `most_bytes`."""
+        batch: list[Located] = []
         size = 0
-        for stored in self._locate(dims):
-            batch.append(stored)
-            if stored.request is not None:
-                size += min(stored.request.length or 0, self._chunk_bytes)
-            if size >= self._store.batch_bytes or len(batch) >= most:
+        for located in chunks:
+            batch.append(located)
+            if located.request is not None:
+                size += min(located.request.length or 0, self._decoder.chunk_bytes)
+            if size >= most_bytes or len(batch) >= most:
                 yield batch
                 batch, size = [], 0
         if batch:
             yield batch
 
-    def _locate(self, dims: Sequence[list[Span]]) -> Iterator[_Stored]:
-        """Yield every touched chunk with the bytes to read, those of one shard together."""
-        shards = by_shard(dims, self._shard_grid)
-        while ahead := list(islice(shards, INDEXES_AHEAD)):
-            indexes = self._load_indexes([shard for shard, _ in ahead])
-            for shard, pieces in ahead:
-                key = join(self._location, self._metadata.key(shard))
-                for piece in pieces:
-                    yield _Stored(piece, self._request(key, indexes.get(shard), piece.index))
-
-    def _request(self, key: str, index: np.ndarray | None, chunk: Index) -> ByteRange | None:
-        if not self._metadata.is_sharded:
-            return ByteRange(key, 0, self._longest + 1)
-        if index is None:
-            return None
-        place = [number % extent for number, extent in zip(chunk, self._shard_grid, strict=True)]
-        offset, length = (int(value) for value in index[np.ravel_multi_index(place, self._shard_grid)])
-        if offset == length == MISSING:
-            return None
-        if offset >> 62 or length > self._longest:
-            raise self._lost("CHUNK_CORRUPT", chunk, "the shard index points beyond the shard")
-        return ByteRange(key, offset, length)
-
-    def _load_indexes(self, shards: Sequence[Index]) -> dict[Index, np.ndarray | None]:
-        """Return the indexes of `shards`, reading those that are not kept; None where there is no shard."""
-        if not self._metadata.is_sharded:
-            return {}
-        with self._lock:
-            found = {shard: self._indexes[shard] for shard in shards if shard in self._indexes}
-        wanted = [shard for shard in shards if shard not in found]
-        length = index_bytes(math.prod(self._shard_grid))
-        start, limit = (0, length) if self._metadata.index_at_start else (-length, None)
-        keys = [join(self._location, self._metadata.key(shard)) for shard in wanted]
-        answers = self._store.read_many([ByteRange(key, start, limit) for key in keys]) if keys else []
-        read = {shard: self._parsed(shard, data) for shard, data in zip(wanted, answers, strict=True)}
-        with self._lock:
-            self._indexes.update(read)
-            while len(self._indexes) > KEPT_INDEXES:
-                self._indexes.popitem(last=False)
-        return {**found, **read}
-
-    def _parsed(self, shard: Index, data: bytes | None) -> np.ndarray | None:
-        first = tuple(number * extent for number, extent in zip(shard, self._shard_grid, strict=True))
-        if data is None:
-            self._check_may_miss(first)
-            return None
-        try:
-            return parse_index(data, math.prod(self._shard_grid))
-        except CorruptChunkError as error:
-            raise self._lost("CHUNK_CORRUPT", first, str(error)) from error
-
-    def _decode_batch(self, batch: Sequence[_Stored], out: np.ndarray) -> None:
-        requests = [stored.request for stored in batch if stored.request is not None]
+    def _read(self, batch: Sequence[Located]) -> list[bytes | None]:
+        """Return the stored bytes of each chunk of a batch, None where not stored."""
+        requests = [located.request for located in batch if located.request is not None]
         answers = iter(self._store.read_many(requests) if requests else ())
-        for stored in batch:
-            data = next(answers) if stored.request is not None else None
+        return [None if located.request is None else next(answers) for located in batch]
+
+    def _read_list(self, batch: Sequence[Located]) -> StoredChunks:
+        found = [(located.piece.chunk, data) for located, data in zip(batch, self._read(batch), strict=True)]
+        for chunk, data in found:
             if data is None:
-                if stored.request is not None:
-                    self._check_may_miss(stored.piece.index)
-                out[stored.piece.place] = self._metadata.fill_value
+                self._decoder.check_may_miss(chunk)
+        return found
+
+    def _place(self, batch: Sequence[Located], out: np.ndarray) -> None:
+        """Put a batch of chunks into `out`: from the cache, by decoding parts, or whole."""
+        for one in self._fetch(batch, out):
+            self._decode(one, out)
+
+    def _fetch(self, batch: Sequence[Located], out: np.ndarray) -> list[_Fetched]:
+        """Put what needs no whole chunk into `out`; return the rest, read and still to be decoded."""
+        cache = self._cache
+        kept: list[Located] = []
+        if cache is not None:
+            batch, kept = self._place_cached(cache, batch, out)
+        if batch and self._is_near:
+            batch = place_parts(self._store, self._decoder, batch, out)
+        work = [*((located, None) for located in batch), *((located, cache) for located in kept)]
+        answers = self._read([located for located, _ in work])
+        return [_Fetched(*one, data) for one, data in zip(work, answers, strict=True)]
+
+    def _decode(self, fetched: _Fetched, out: np.ndarray) -> None:
+        """Put one chunk into `out`, by way of the cache that is to keep it."""
+        located, keeper, data = fetched
+        if keeper is None or data is None:
+            self._decoder.place(located.piece, data, out)
+        else:
+            out[located.piece.place] = self._keep(keeper, located, data)[located.piece.within]
+
+    def _place_cached(
+        self, cache: ChunkCache, batch: Sequence[Located], out: np.ndarray
+    ) -> tuple[list[Located], list[Located]]:
+        """Put what is in the cache into `out`; return what is left, and what is left and should be kept."""
+        rest: list[Located] = []
+        kept: list[Located] = []
+        for located in batch:
+            chunk = cache.get(self._cached(located))
+            if chunk is not None:
+                out[located.piece.place] = chunk[located.piece.within]
             else:
-                self._decode(stored.piece, data, out)
+                (kept if self._is_kept(cache, located) else rest).append(located)
+        return rest, kept
 
-    def _decode(self, piece: Piece, data: bytes, out: np.ndarray) -> None:
-        target = out[piece.place]
-        compressor = self._metadata.compressor
-        try:
-            if len(data) > self._longest:
-                raise CorruptChunkError("more bytes are stored than the chunk can need")
-            if compressor == "zarr":
-                from larvik.storage.foreign import decode_chunk
+    def _is_kept(self, cache: ChunkCache, located: Located) -> bool:
+        """Tell whether a chunk that is not in the cache goes there now: see the notes of `ChunkCache`."""
+        if located.request is None or self._decoder.is_whole(located.piece):
+            return False
+        if self._decoder.chunk_bytes > cache.most_bytes:
+            return False
+        return located.part is None or not self._is_near or cache.is_wanted(self._cached(located))
 
-                target[...] = decode_chunk(self._metadata, data)[piece.within]
-            elif target.shape == self.chunks and target.flags.c_contiguous and self._stored_dtype.isnative:
-                decode_into(compressor, data, target.reshape(-1).view(np.uint8))
-            else:
-                buffer = scratch(self._chunk_bytes)
-                decode_into(compressor, data, buffer)
-                target[...] = buffer.view(self._stored_dtype).reshape(self.chunks)[piece.within]
-        except CorruptChunkError as error:
-            raise self._lost("CHUNK_CORRUPT", piece.index, str(error)) from error
+    def _keep(self, cache: ChunkCache, located: Located, data: bytes) -> np.ndarray:
+        chunk = self._decoder.whole(located.piece.chunk, data)
+        cache.put(self._cached(located), chunk)
+        return chunk
 
-    def _check_may_miss(self, chunk: Index) -> None:
-        if self._metadata.is_complete:
-            raise self._lost("CHUNK_MISSING", chunk, "its bytes are missing")
-
-    def _lost(self, reason: str, chunk: Index, problem: str) -> DataLossError:
-        return DataLossError(
-            f"Chunk {chunk} of {self._location} cannot be decoded: {problem}. Restore it from a backup, "
-            "or import the original again.",
-            reason=reason,
-            location=self._location,
-            chunk=",".join(map(str, chunk)),
-        )
+    def _cached(self, located: Located) -> tuple[object, Index]:
+        return self._key, located.piece.chunk
 
 
-def open_reader(store: Store, location: str, level: Level, dtype: str) -> RegionReader:
+class _Fetched(NamedTuple):
+    """A chunk to decode: the cache that is to keep it, if one is, and its stored bytes."""
+
+    located: Located
+    keeper: ChunkCache | None
+    data: bytes | None
+
+
+def _cut(found: StoredChunks) -> Iterator[StoredChunks]:
+    """Yield chunks that were read at once in lists of about `LIST_BYTES`."""
+    part: StoredChunks = []
+    size = 0
+    for index, data in found:
+        part.append((index, data))
+        size += len(data or b"")
+        if size >= LIST_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def open_reader(
+    store: Store, location: str, level: Level, dtype: str, *, cache: ChunkCache | None = None
+) -> RegionReader:
     """Return a reader of one level of the array group at `location`.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is.
+    location : str
+        Key of the group.
+    level : Level
+        Which level; its shape must be the stored one.
+    dtype : str
+        NumPy name that the level must have.
+    cache : ChunkCache, optional
+        Of this process, for decoded chunks of which parts are used.
 
     Raises
     ------
@@ -256,4 +371,4 @@ def open_reader(store: Store, location: str, level: Level, dtype: str) -> Region
             reason="SOURCE_CHANGED",
             location=where,
         )
-    return RegionReader(store, where, metadata)
+    return RegionReader(store, where, metadata, cache=cache)

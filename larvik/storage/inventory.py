@@ -50,6 +50,12 @@ def stored_bytes(store: Store, location: str) -> int:
     return sum(size for _, size in store.list(location))
 
 
+def delete_partial(store: Store, location: str) -> None:
+    """Delete what interrupted writes left below `location`, where nobody writes now."""
+    for key in [key for key, _ in store.list(location) if key.endswith(PARTIAL)]:
+        store.delete(key)
+
+
 def list_arrays(store: Store) -> Iterator[StoredArray]:
     """Yield every array group of the store, whole or not; one array's keys at a time in memory.
 

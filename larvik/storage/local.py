@@ -101,6 +101,10 @@ class LocalStore(SingleReads):
         tag = f"{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ino:x}"
         return ObjectInfo(info.st_size, info.st_mtime, tag)
 
+    def open(self, key: str) -> int | None:
+        """Return a descriptor of a file, open for reading alone, or None without it; the caller closes it."""
+        return self._open(key)
+
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every file below `prefix`; symlinks are not followed."""
         pending = [prefix.strip("/")]
@@ -173,7 +177,7 @@ class LocalStore(SingleReads):
             return [None] * len(requests)
         try:
             with _typed_errors(key):
-                return [_pread(descriptor, request) for request in requests]
+                return [read_range(descriptor, request) for request in requests]
         finally:
             os.close(descriptor)
 
@@ -216,7 +220,8 @@ class LocalStore(SingleReads):
             )
 
 
-def _pread(descriptor: int, request: ByteRange) -> bytes:
+def read_range(descriptor: int, request: ByteRange) -> bytes:
+    """Return the bytes of a request from an open file, short at its end; its key does not matter."""
     start, length = request.start, request.length
     if start < 0 or length is None:
         size = os.fstat(descriptor).st_size

@@ -101,7 +101,7 @@ def read_plain(
 
 def _write_coordinate(store: Store, location: str, axis: Axis, values: Sequence[Any]) -> dict[str, Any]:
     if all(isinstance(value, str) for value in values):
-        dtype, codec, data = "string", {"name": "vlen-utf8"}, _vlen_utf8(values)
+        dtype, codec, data = "string", {"name": "vlen-utf8"}, vlen_utf8(values)
     else:
         numbers = np.asarray(values)
         dtype = numbers.dtype.name if numbers.dtype.kind in "biuf" else "float64"
@@ -113,7 +113,7 @@ def _write_coordinate(store: Store, location: str, axis: Axis, values: Sequence[
     return document
 
 
-def _vlen_utf8(values: Sequence[str]) -> bytes:
+def vlen_utf8(values: Sequence[str]) -> bytes:
     """Return strings as Zarr's ``vlen-utf8`` codec stores them: count, then length and bytes of each."""
     encoded = [value.encode() for value in values]
     parts = [len(encoded).to_bytes(4, "little")]

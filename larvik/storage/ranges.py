@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from larvik.storage.base import ByteRange
 
 #: Bytes between two ranges that are cheaper to read than a second request.
-MAX_GAP = 128 << 10
-#: Largest coalesced range: above it, concurrent requests are faster than one.
-MAX_BYTES = 8 << 20
+MAX_GAP = 512 << 10
+#: Largest coalesced range: above it, concurrent requests are faster than one. A batch of a reader, which has
+#: somewhat more than the 8 MiB that it was asked to have, fits in one.
+MAX_BYTES = 12 << 20
 
 
 @dataclass(frozen=True, slots=True)

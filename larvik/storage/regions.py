@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from larvik.errors import SelectionError
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The part of one chunk, along one dim, that a selection touches.
 
     Attributes
@@ -27,22 +26,17 @@ class Span:
     place: slice
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The part of one chunk that a selection touches: its index, and spans as tuples of slices."""
+class Piece(NamedTuple):
+    """The part of one chunk that a selection touches: index of the chunk, and spans as tuples of slices."""
 
-    index: tuple[int, ...]
+    chunk: tuple[int, ...]
     within: tuple[slice, ...]
     place: tuple[slice, ...]
 
     @classmethod
     def of(cls, spans: Sequence[Span]) -> Piece:
         """Return the piece made of one span per dim."""
-        return cls(
-            tuple(span.number for span in spans),
-            tuple(span.within for span in spans),
-            tuple(span.place for span in spans),
-        )
+        return cls(*zip(*spans, strict=True)) if spans else cls((), (), ())
 
 
 def check_selection(selection: Sequence[slice], shape: Sequence[int]) -> list[range]:

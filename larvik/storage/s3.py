@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -13,22 +16,20 @@ from larvik.errors import (
     InvalidArgumentError,
     LarvikError,
     NotFoundError,
-    PermissionDeniedError,
-    ResourceExhaustedError,
     UnavailableError,
     UnsupportedError,
 )
 from larvik.storage.base import ByteRange, ObjectInfo, SingleReads, check_key, join
 from larvik.storage.ranges import coalesce
+from larvik.storage.s3_errors import BEYOND_END, is_passing, typed, unreachable
 
 Result = TypeVar("Result")
 
-#: Attempts per request, the first included; waits between them start at 0.1 s.
-ATTEMPTS = 3
-
-_FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507"}
-_NO_BUCKET = {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "301"}
-_DENIED = {"AuthorizationHeaderMalformed", "InvalidToken", "ExpiredToken", "RequestTimeTooSkewed"}
+#: Attempts per request, the first included, and the wait after the first, which doubles, in seconds.
+ATTEMPTS = 4
+PAUSE_S = 0.1
+#: Requests under way at once; aiohttp's own ten would make large reads wait for each other.
+CONNECTIONS = 64
 
 
 class S3Store(SingleReads):
@@ -52,10 +53,13 @@ class S3Store(SingleReads):
     Notes
     -----
     A PUT is atomic. One s3fs instance per process: a forked child makes its own. Requests that fail for
-    a moment are retried twice, then `UnavailableError` is raised.
+    a moment (no answer, one that is cut, or a status of 500 and above) are made again, with growing pauses,
+    up to `ATTEMPTS` times: once in any case, then while no more than `timeout_s` went by. Then
+    `UnavailableError` is raised.
     """
 
-    batch_bytes = 32 << 20
+    #: One GET: several are under way while their predecessors are decoded.
+    batch_bytes = 8 << 20
 
     def __init__(
         self,
@@ -103,11 +107,7 @@ class S3Store(SingleReads):
     def read_many(self, requests: Sequence[ByteRange]) -> list[bytes | None]:
         """Return the bytes of each request: neighbours in one GET, all GETs concurrently."""
         merged, places = coalesce(requests)
-        paths = [self._path(request.key) for request in merged]
-        starts = [request.start for request in merged]
-        ends = [None if part.length is None else part.start + max(1, part.length) for part in merged]
-        answers = self._call("", lambda fs: fs.cat_ranges(paths, starts, ends, on_error="return"))
-        found = [self._bytes_or_none(*pair) for pair in zip(merged, answers, strict=True)]
+        found = self._get(merged)
         results: list[bytes | None] = []
         for place in places:
             data = found[place.answer]
@@ -128,6 +128,16 @@ class S3Store(SingleReads):
         except NotFoundError:
             return None
         return ObjectInfo(head["ContentLength"], head["LastModified"].timestamp(), head["ETag"].strip('"'))
+
+    @property
+    def can_presign(self) -> bool:
+        """Whether addresses can be signed: a store without credentials has nothing to sign with."""
+        return not self._options["anon"]
+
+    def presign(self, key: str, seconds: int) -> str:
+        """Return an address by which anybody may GET an object, for so many seconds, present or not."""
+        path = self._path(key)
+        return str(self._call(key, lambda fs: fs.url(path, expires=seconds)))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every object below `prefix`, a page of 1000 at a time."""
@@ -190,16 +200,57 @@ class S3Store(SingleReads):
     def _key(self, full: str) -> str:
         return full[len(self.prefix) + 1 :] if self.prefix else full
 
-    def _bytes_or_none(self, request: ByteRange, answer: Any) -> bytes | None:
-        if isinstance(answer, bytes):
-            return answer
-        error = _typed(answer, request.key)
-        if isinstance(error, NotFoundError):
-            self._check_bucket()
-            return None
-        if error.metadata.get("code") in ("InvalidRange", "416"):  # a range that begins beyond the end
-            return b""
-        raise error from answer
+    def _get(self, ranges: Sequence[ByteRange]) -> Sequence[bytes | None]:
+        """Return the bytes of each range by a GET of its own; ask again for those that pass."""
+        found: list[bytes | None] = [None] * len(ranges)
+        waiting = list(range(len(ranges)))
+        for attempt in self._attempts():
+            answers = self._get_once([ranges[number] for number in waiting])
+            failed, missing = [], False
+            for number, answer in zip(waiting, answers, strict=True):
+                error = None if isinstance(answer, bytes) else typed(answer, ranges[number].key)
+                if error is None or error.metadata.get("code") in BEYOND_END:
+                    found[number] = answer if error is None else b""
+                elif isinstance(error, NotFoundError):
+                    missing = True
+                elif attempt.is_last or not is_passing(error):
+                    raise error from answer
+                else:
+                    failed.append(number)
+            if missing:
+                self._check_bucket()
+            if not failed:
+                break
+            waiting = failed
+        return found
+
+    def _get_once(self, ranges: Sequence[ByteRange]) -> Sequence[Any]:
+        """Return bytes or exception of each range."""
+        paths = [self._path(part.key) for part in ranges]
+        starts = [part.start for part in ranges]
+        ends = [None if part.length is None else part.start + max(1, part.length) for part in ranges]
+        try:
+            answers: Sequence[Any] = self._raw(
+                lambda fs: fs.cat_ranges(paths, starts, ends, on_error="return")
+            )
+        except LarvikError:
+            raise
+        except Exception as error:
+            answers = [error] * len(ranges)
+        return answers
+
+    def _attempts(self) -> Iterator[_Attempt]:
+        """Yield attempts, with a pause before each but the first."""
+        began = time.monotonic()
+        for number in range(ATTEMPTS):
+            if number:
+                # Of different lengths, or clients that failed together would come back together.
+                time.sleep(PAUSE_S * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+            is_late = time.monotonic() - began > self._options["timeout_s"]
+            last = number == ATTEMPTS - 1 or (number > 0 and is_late)
+            yield _Attempt(last)
+            if last:
+                return
 
     def _check_bucket(self) -> None:
         """Tell a missing object from a missing bucket: some servers call both ``NoSuchKey``."""
@@ -208,18 +259,21 @@ class S3Store(SingleReads):
         except PermissionError:
             return  # the credentials may read objects, but not ask for the bucket
         except Exception as error:
-            raise _unreachable(f"The bucket {self.bucket!r} is missing or unreachable") from error
+            raise unreachable(f"The bucket {self.bucket!r} is missing or unreachable") from error
 
     def _call(self, key: str, request: Callable[[Any], Result]) -> Result:
-        try:
-            return self._raw(request)
-        except LarvikError:
-            raise
-        except Exception as error:
-            typed = _typed(error, key)
-            if isinstance(typed, NotFoundError):
-                self._check_bucket()
-            raise typed from error
+        for attempt in self._attempts():
+            try:
+                return self._raw(request)
+            except LarvikError:
+                raise
+            except Exception as error:
+                ours = typed(error, key)
+                if isinstance(ours, NotFoundError):
+                    self._check_bucket()
+                if attempt.is_last or not is_passing(ours):
+                    raise ours from error
+        raise AssertionError("the last attempt returns or raises")
 
     def _raw(self, request: Callable[[Any], Result]) -> Result:
         with self._lock:
@@ -248,13 +302,21 @@ class S3Store(SingleReads):
                 "connect_timeout": options["timeout_s"],
                 "read_timeout": options["timeout_s"],
                 "retries": {"max_attempts": 0},
+                "max_pool_connections": CONNECTIONS,
             },
             use_listings_cache=False,
             skip_instance_cache=True,
         )
-        filesystem.retries = ATTEMPTS
+        filesystem.retries = 1  # it knows few of the errors that pass
         filesystem.close_session = partial(_close_session, os.getpid(), filesystem.close_session)
         return filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt of a request, and whether its error is final."""
+
+    is_last: bool
 
 
 def _close_session(pid: int, close: Callable[[Any, Any], None], loop: Any, session: Any) -> None:
@@ -286,37 +348,3 @@ def _reopen(url: str, options: dict[str, Any]) -> S3Store:
 def _address(filesystem: Any, path: str) -> dict[str, str]:
     bucket, key, _ = filesystem.split_path(path)
     return {"Bucket": bucket, "Key": key}
-
-
-def _typed(error: BaseException, key: str) -> LarvikError:
-    """Return our error for one of s3fs, botocore or aiohttp; ``code`` in its metadata."""
-    cause = error if hasattr(error, "response") else error.__cause__
-    response = getattr(cause, "response", None) or {}
-    code = str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-    if code in _NO_BUCKET:
-        return _unreachable(f"The bucket answers {code}", code=code)
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"The store has no object {key!r}.", reason="OBJECT_MISSING", key=key)
-    if isinstance(error, PermissionError) or code in _DENIED or type(error).__name__ in _NO_CREDENTIALS:
-        return PermissionDeniedError(
-            f"The object store refuses the credentials of this Larvik ({code or type(error).__name__}). "
-            "Correct key, secret or the policy of the bucket.",
-            reason="STORE_DENIED",
-            key=key,
-        )
-    if code in _FULL:
-        return ResourceExhaustedError(
-            f"The object store has no room for {key!r} ({code}).", reason="STORE_FULL", key=key
-        )
-    return _unreachable(f"The object store failed ({code or type(error).__name__})", code=code)
-
-
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError"}
-
-
-def _unreachable(what: str, **metadata: str) -> UnavailableError:
-    return UnavailableError(
-        f"{what}. Check the address of the store and the network, then retry.",
-        reason="STORE_UNREACHABLE",
-        **metadata,
-    )

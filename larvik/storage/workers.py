@@ -7,7 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -27,31 +28,88 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed by the pool at most two items per core ahead.
+def map_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
+) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, computed by the pool at most `ahead` items ahead.
 
-    `items` is consumed by the calling thread. After an error no further item is begun, those begun are
-    waited for, and the error is raised. A thread of the pool that calls this computes alone: waiting
-    for its own pool could wait for ever.
+    `items` is consumed by the calling thread; `ahead` is twice the number of cores when not given. After
+    an error no further item is begun, those begun are waited for, and the error is raised. What no thread
+    of the pool has begun when it is wanted, the caller computes: a busy pool costs no wait, and a thread
+    of the pool may call this.
     """
-    if getattr(_own, "is_worker", False):
-        yield from map(function, items)
-        return
-    pool, ahead = _executor(), 2 * thread_count()
-    running: deque[Future[Result]] = deque()
+    most = 2 * thread_count() if ahead is None else ahead
+    pool = _executor()
+    running: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) > ahead:
-                yield running.popleft().result()
+            running.append((item, pool.submit(function, item)))
+            if len(running) > most:
+                yield _result(function, *running.popleft())
         while running:
-            yield running.popleft().result()
+            yield _result(function, *running.popleft())
     finally:
-        for future in running:
-            future.cancel()
-        for future in running:
-            if not future.cancelled():
-                future.exception()
+        _settle([future for _, future in running])
+
+
+def run_threads(function: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Call ``function(item)`` for every item, in the calling thread and in as many more as there are cores.
+
+    The threads take the items one by one, in order, under a lock. After an error no further item is
+    begun, those begun are waited for, and the error is raised. Helpers that a busy pool has not begun when
+    the items run out are not waited for.
+    """
+    queue = _Queue(items)
+    helpers = [_executor().submit(_drain, function, queue) for _ in range(thread_count() - 1)]
+    try:
+        _drain(function, queue)
+    except BaseException:
+        queue.close()
+        raise
+    finally:
+        _settle(helpers)
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
+
+
+class Tasks:
+    """Work in the pool on behalf of one caller: bounded, and waited for before it ends.
+
+    Parameters
+    ----------
+    most : int
+        Items that may be under way; `submit` then works off the oldest first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running: deque[tuple[Callable[[], object], Future[object]]] = deque()
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Begin `work`; raises what earlier work raised."""
+        self._running.append((work, _executor().submit(work)))
+        while self._running and (len(self._running) > self._most or self._running[0][1].done()):
+            self._take()
+
+    def wait(self) -> None:
+        """Return when all work is done; raises what it raised."""
+        while self._running:
+            self._take()
+
+    def cancel(self) -> None:
+        """Drop what has not begun and wait for the rest; raises nothing."""
+        _settle([future for _, future in self._running])
+        self._running.clear()
+
+    def _take(self) -> None:
+        work, future = self._running.popleft()
+        _result(lambda _: work(), None, future)
+
+
+def run_later(work: Callable[[], object]) -> None:
+    """Have the pool do `work` when it comes to it; what it raises is lost."""
+    _executor().submit(work)
 
 
 def scratch(size: int) -> np.ndarray:
@@ -64,16 +122,50 @@ def scratch(size: int) -> np.ndarray:
     return buffer[:size]
 
 
+class _Queue(Generic[Item]):
+    """Items that several threads take one by one."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._lock = threading.Lock()
+
+    def take(self) -> list[Item]:
+        """Return the next item in a list; an empty one at the end."""
+        with self._lock:
+            return list(islice(self._items, 1))
+
+    def close(self) -> None:
+        """Have no more items for anybody."""
+        with self._lock:
+            self._items = iter(())
+
+
+def _drain(function: Callable[[Item], object], queue: _Queue[Item]) -> None:
+    try:
+        while taken := queue.take():
+            function(taken[0])
+    except BaseException:
+        queue.close()
+        raise
+
+
+def _result(function: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
+    return function(item) if future.cancel() else future.result()
+
+
+def _settle(futures: Iterable[Future[Any]]) -> None:
+    """Cancel what has not begun and wait for the rest."""
+    begun = [future for future in futures if not future.cancel()]
+    for future in begun:
+        future.exception()
+
+
 def _executor() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(thread_count(), "larvik-codec", initializer=_mark_worker)
+            _pool = ThreadPoolExecutor(thread_count(), "larvik-codec")
         return _pool
-
-
-def _mark_worker() -> None:
-    _own.is_worker = True
 
 
 def _after_fork() -> None:

@@ -117,7 +117,9 @@ def parse_v3(document: Mapping[str, Any], where: str) -> ArrayMetadata:
     chunks, chain, is_sharded, at_start = _sharding(document.get("codecs"), shards, where)
     byteorder, compressor = _chain(chain, itemsize(dtype) if dtype != "string" else 0)
     if compressor == "zarr" or dtype == "string":
-        chunks, is_sharded, compressor, byteorder = shards, False, "zarr", "<"
+        compressor, byteorder = "zarr", "<"
+    if not chain:  # an index that only zarr-python reads: a shard is one chunk
+        chunks, is_sharded = shards, False
     _check_chunk_bytes(chunks, shards, dtype, where)
     prefix, separator = _key_encoding(document.get("chunk_key_encoding"), where)
     names = document.get("dimension_names")

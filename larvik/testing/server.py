@@ -176,6 +176,8 @@ def larvik_server(
         "0",
         "--flight-port",
         "0",
+        "--tile-port",
+        "0",
     ]
     log = place / "server.log"
     with log.open("ab") as output:

@@ -113,6 +113,14 @@ def split(shape: Shape, unit: Shape, elements: int) -> Iterator[Box]:
             )
 
 
+def offset(start: Shape, shape: Shape) -> int:
+    """Return how many elements come before `start` in a C-order array of `shape`."""
+    before = 0
+    for position, length in zip(start, shape, strict=True):
+        before = before * length + position
+    return before
+
+
 def tile(
     shape: Sequence[int],
     chunks: Sequence[int],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from larvik_server import process
 if TYPE_CHECKING:
     from larvik.services.bundle import ServiceConfig, Services
     from larvik.services.identity import IssuedKey
-    from larvik_server.process import DataProcess
+    from larvik_server.lanes import Lanes
     from larvik_server.rpc.listener import RpcListener
     from larvik_server.settings import Settings
 
@@ -67,15 +66,16 @@ async def _run(
         token = settings.token.get_secret_value() if settings.token is not None else None
         services.identity.preset(token)
         keys = [] if token is not None else services.identity.first_start()
-        data = _data_process(settings, child, asyncio.get_running_loop(), listener)
-        stack.callback(data.stop)
-        await asyncio.to_thread(data.start)
-        await _start_rpc(settings, listener, services, data.port)
-        _announce(settings, url, data.port, keys)
+        lanes = _lanes(settings, child, asyncio.get_running_loop(), listener)
+        stack.callback(lanes.end)
+        await asyncio.to_thread(lanes.start)
+        await _start_rpc(settings, listener, services, lanes)
+        _announce(settings, url, lanes.port, keys)
+        lanes.start_tiles()
         await asyncio.to_thread(_settle, settings, services)
         await stop.wait()
         print("larvik: draining, running calls finish first", flush=True)
-        await asyncio.gather(listener.stop(settings.limits.grace_s), asyncio.to_thread(data.stop))
+        await asyncio.gather(listener.stop(settings.limits.grace_s), lanes.stop())
 
 
 def _settle(settings: Settings, services: Services) -> None:
@@ -87,47 +87,34 @@ def _settle(settings: Settings, services: Services) -> None:
     _ = services.imports
 
 
-def _data_process(
+def _lanes(
     settings: Settings, child: subprocess.Popen[str], loop: asyncio.AbstractEventLoop, listener: RpcListener
-) -> DataProcess:
-    from larvik_server.flight.config import FlightConfig
+) -> Lanes:
+    from larvik_server.lanes import Lanes
     from larvik_server.rpc.health import FLIGHT
-
-    secret = settings.ticket_secret
-    config = FlightConfig(
-        services=service_config(settings),
-        host=settings.host,
-        port=settings.flight_port,
-        tls_cert=str(settings.tls.cert) if settings.tls.cert else None,
-        tls_key=str(settings.tls.key) if settings.tls.key else None,
-        ticket_secret=secret.get_secret_value().encode() if secret is not None else secrets.token_bytes(32),
-        ticket_seconds=settings.ticket_seconds,
-        streams=settings.limits.streams,
-        streams_per_subject=settings.limits.streams_per_subject,
-        listed=settings.limits.listed,
-        grace_s=settings.limits.grace_s,
-        log_format=settings.log.format,
-        log_level=settings.log.level,
-    )
 
     def changed(is_serving: bool) -> None:
         asyncio.run_coroutine_threadsafe(listener.health.set(FLIGHT, is_serving=is_serving), loop)
 
-    return process.DataProcess(child, config, changed)
+    return Lanes(settings, service_config(settings), child, changed)
 
 
-async def _start_rpc(settings: Settings, listener: RpcListener, services: Services, flight_port: int) -> None:
+async def _start_rpc(settings: Settings, listener: RpcListener, services: Services, lanes: Lanes) -> None:
     from importlib.metadata import version
 
     from larvik_server.rpc.catalog import Description
 
     # Without a host the client uses the one that it reached this server by: right through tunnels and
     # containers.
-    own = f"{'grpc+tls' if settings.is_tls else 'grpc'}://:{flight_port}"
+    own = f"{'grpc+tls' if settings.is_tls else 'grpc'}://:{lanes.port}"
     await listener.start(
         services,
         Description(
-            version("larvik"), settings.public_flight_url or own, settings.public_http_url, ("dense",)
+            version("larvik"),
+            settings.public_flight_url or own,
+            settings.public_http_url,
+            ("dense", "tiles"),
+            lanes.tile_urls,
         ),
     )
 
@@ -148,6 +135,10 @@ def service_config(settings: Settings) -> ServiceConfig:
         store_options=options,
         import_roots=settings.import_roots,
         models=settings.models,
+        decode_uploads=settings.decode_uploads,
+        disk_cache_bytes=settings.disk_cache_bytes,
+        disk_cache=str(settings.disk_cache) if settings.disk_cache else None,
+        dask=settings.dask,
     )
 
 

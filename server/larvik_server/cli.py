@@ -40,6 +40,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Interface of both listeners.")] = None,
     port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one.")] = None,
     flight_port: Annotated[int | None, typer.Option(help="Flight port; 0 takes a free one.")] = None,
+    tile_port: Annotated[
+        int | None, typer.Option(help="Flight port of the process for tiles; 0 takes a free one.")
+    ] = None,
     http_port: Annotated[int | None, typer.Option(help="Reserved: nothing listens there yet.")] = None,
     public_flight_url: Annotated[
         str | None, typer.Option(help="Flight address as seen from outside.")
@@ -70,6 +73,7 @@ def serve(
         host=host,
         port=port,
         flight_port=flight_port,
+        tile_port=tile_port,
         http_port=http_port,
         public_flight_url=public_flight_url,
         behind_proxy=behind_proxy or None,

@@ -79,9 +79,31 @@ class Limits(Group):
     message_bytes: int = Field(64 << 20, ge=1 << 20, le=1 << 30, description="largest gRPC message")
     streams: int = Field(64, ge=1, description="open Flight streams; more are refused")
     streams_per_subject: int = Field(16, ge=1, description="open Flight streams of one subject")
+    held_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="bytes that streams and tiles hold at once; more are refused"
+    )
+    held_bytes_per_subject: int = Field(
+        512 << 20, ge=1 << 20, description="bytes that streams and tiles of one subject hold at once"
+    )
+    tile_channels: int = Field(512, ge=1, description="open tile channels; more are refused")
+    tile_channels_per_subject: int = Field(128, ge=1, description="open tile channels of one subject")
+    stall_s: float = Field(
+        60.0, gt=0, description="time that a stream waits for its reader, uploads ten times as long"
+    )
+    stream_s: float = Field(6 * 3600.0, gt=0, description="longest time that a stream may take")
+    hang_s: float = Field(20.0, gt=0, description="time after which a silent data process is started anew")
     listed: int = Field(10_000, ge=1, description="arrays and tables that ListFlights gives at most")
     deadline_s: float = Field(60.0, gt=0, description="deadline of short calls that set none")
     grace_s: float = Field(30.0, ge=0, description="time that running calls get to finish on SIGTERM")
+
+
+class Handout(Group):
+    """Which stored objects clients may read by themselves, once a ticket allows it."""
+
+    descriptors: bool = Field(True, description="pass clients on this host descriptors of stored files")
+    addresses: bool = Field(
+        False, description="give clients presigned addresses of objects in store_url, valid for a minute"
+    )
 
 
 class Log(Group):
@@ -104,10 +126,26 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="interface of both listeners")
     port: int = Field(7410, ge=0, le=65535, description="gRPC port; 0 takes a free one")
     flight_port: int = Field(7411, ge=0, le=65535, description="Flight port; 0 takes a free one")
+    tile_port: int = Field(
+        7412,
+        ge=0,
+        le=65535,
+        description="port of the first tile process; others take the next; 0 takes free ones",
+    )
+    tile_processes: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="processes for tiles beside the one for bulk data, which else has both",
+    )
     http_port: int | None = Field(
         None, ge=0, le=65535, description="HTTP port; reserved, nothing listens yet"
     )
     public_flight_url: str = Field("", description="Flight address as seen from outside")
+    public_tile_url: str = Field(
+        "",
+        description="address of the tile process as seen from outside, beside public_flight_url",
+    )
     public_http_url: str = Field("", description="HTTP address as seen from outside")
     behind_proxy: bool = Field(
         False, description="a proxy in front does TLS: allow another interface without it"
@@ -118,6 +156,12 @@ class Settings(BaseSettings):
     )
     store_url: str | None = Field(None, description="s3://bucket/prefix; without it a folder in data")
     store: StoreOptions = StoreOptions()
+    disk_cache: Path | None = Field(
+        None, description="folder for stored bytes of S3; without it cache in data"
+    )
+    disk_cache_bytes: int = Field(
+        10 << 30, ge=0, description="stored bytes of S3 to keep on the local disk; 0 keeps none"
+    )
     import_roots: Names = Field(
         (), description="folders and buckets that --server-path and --in-place may name"
     )
@@ -127,7 +171,14 @@ class Settings(BaseSettings):
         None, description="key of the tickets' signatures, the same on all replicas; without it a random one"
     )
     ticket_seconds: int = Field(300, ge=5, le=86_400, description="life of a Flight ticket")
+    dask: str = Field(
+        "", description="tcp://host:port of a Dask scheduler whose workers reach the store, for what is large"
+    )
+    decode_uploads: bool = Field(
+        True, description="decode the chunks that clients encoded before they are stored"
+    )
     limits: Limits = Limits()
+    handout: Handout = Handout()
     log: Log = Log()
 
     @classmethod

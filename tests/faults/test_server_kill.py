@@ -31,13 +31,21 @@ def after_exit(check: Check, data: Path) -> int:
 def test_a_server_killed_at_a_named_point_shows_no_half_array(
     tmp_path: Path, image: Path, check_and_repair: Check, point: str
 ) -> None:
+    expected = 1 if point == "uploads.row.committed" else 0
     with larvik_server(tmp_path / "data", environment={"LARVIK_FAULT": point}) as server:
-        with larvik.connect(server.url, token=server.token) as opened, pytest.raises(LarvikError) as caught:
-            larvik.import_file(image, sample="Slide", experiment="Study", connection=opened)
+        with larvik.connect(server.url, token=server.token) as opened:
+            try:
+                larvik.import_file(image, sample="Slide", experiment="Study", connection=opened)
+                # A data process dies at each of its shards, and is started again: the client goes on.
+                assert point in ("storage.shard.written", "uploads.block.written")
+                expected = 1
+            except LarvikError as error:
+                reason = error.reason
+            else:
+                reason = "SERVER_UNREACHABLE"
         server.kill()
-    assert caught.value.reason == "SERVER_UNREACHABLE"
-    whole = after_exit(check_and_repair, tmp_path / "data")
-    assert whole == (1 if point == "uploads.row.committed" else 0)
+    assert reason == "SERVER_UNREACHABLE"
+    assert after_exit(check_and_repair, tmp_path / "data") == expected
 
 
 def test_a_new_server_takes_the_same_import(tmp_path: Path, image: Path, check_and_repair: Check) -> None:

@@ -300,3 +300,22 @@ while os.waitpid(child, os.WNOHANG)[0] == 0:
     command = [sys.executable, "-c", code, str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_its_parent_held(connection, stack) -> None:
+    rep = stored(stack)
+    began, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with connection._lock:
+            began.set()
+            ends.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    began.wait()
+    try:
+        assert in_fork(lambda: Representation.objects.get(id=rep.id).array.max().values) == 0
+    finally:
+        ends.set()
+        thread.join()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from larvik.errors import InvalidArgumentError
+from larvik.errors import InvalidArgumentError, UnauthenticatedError
 
 PORT = 7410
 
@@ -36,8 +36,22 @@ class Address:
         return f"{_bracketed(self.host)}:{self.port}"
 
     def flight_url(self, described: str) -> str:
-        """Return the Flight address for the one that the server described; without a host, ours is meant."""
+        """Return the Flight address for the one that the server described; without a host, ours is meant.
+
+        Raises
+        ------
+        UnauthenticatedError
+            ``TLS_REQUIRED``, when this address speaks TLS and that one does not: the token would be sent in
+            clear text to whoever listens there.
+        """
         parts = urlsplit(described)
+        if self.is_tls and parts.scheme != "grpc+tls":
+            raise UnauthenticatedError(
+                f"The server at {self.url} names a Flight address without TLS, where no token is sent to."
+                " Correct its public_flight_url.",
+                reason="TLS_REQUIRED",
+                url=self.url,
+            )
         return f"{parts.scheme}://{_bracketed(parts.hostname or self.host)}:{parts.port}"
 
 

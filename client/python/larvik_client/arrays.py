@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from larvik.array.options import options
 from larvik.array.spec import ArraySpec
 from larvik.connection import Cancelled, Progress, Upload
-from larvik.errors import CallCancelledError, DataLossError, InvalidArgumentError
+from larvik.errors import CallCancelledError, DataLossError
 from larvik.proto.v1 import catalog_pb2, flight_pb2, uploads_pb2
 from larvik.query.query import Record
 from larvik.wire.messages import parse
 from larvik.wire.records import decode_record
 from larvik.wire.specs import decode_spec, encode_spec
 from larvik.wire.values import encode_row, write_row
-from larvik_client.channel import Channel
+from larvik_client.channel import Channel, retried
 from larvik_client.flight import FlightSession
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from larvik.array.evaluator import Evaluator
 
+#: Most that a commit waits for a server that is away or full, in seconds.
+COMMIT_PATIENCE_S = 60.0
 #: Most rows of a batch of a measurement table.
 TABLE_ROWS = 65_536
 
@@ -59,47 +62,78 @@ class RemoteArrays:
             request.biometa[name].rows.extend(map(encode_row, rows))
         named = bool(values.get("id"))
         answer = self._channel.call(self._channel.uploads.BeginUpload, request, idempotent=named)
-        return Upload(answer.upload_id, model, answer.array_id, decode_spec(answer.spec))
+        spec = decode_spec(answer.spec)
+        return Upload(answer.upload_id, model, answer.array_id, spec, answer.document)
 
     def put(self, upload: Upload, start: tuple[int, ...], block: np.ndarray) -> None:
         """Store the block of level 0 whose first element is at `start`; repeating it is harmless."""
         self.put_many(upload, iter([(start, block)]))
 
-    def put_many(self, upload: Upload, blocks: Iterable[tuple[tuple[int, ...], np.ndarray]]) -> None:
-        """Store many blocks over one stream."""
-        from larvik.wire.batches import encode_block, upload_schema
+    def put_many(
+        self,
+        upload: Upload,
+        blocks: Iterable[tuple[tuple[int, ...], np.ndarray]],
+        stored: Callable[[int], object] | None = None,
+    ) -> None:
+        """Store many blocks over one stream; `stored` is told how many are.
 
-        count = 0
+        Chunks are encoded here, in threads. Where the server has codecs that are not known here, or
+        ``larvik.set_options(encoding="dense")`` says so, the pixels travel as they are.
+        """
+        from larvik_client.puts import dense_batches, encoded_batches, encoding_for, schema_of
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            nonlocal count
-            for start, block in blocks:
-                check_block(upload.spec, start, block)
-                yield from encode_block(tuple(start), block)
-                count += 1
+        given = 0
 
+        def counted() -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+            nonlocal given
+            for block in blocks:
+                given += 1
+                yield block
+
+        encoding = None if options().encoding == "dense" else encoding_for(upload.document, upload.spec)
         command = flight_pb2.FlightCommand()
         command.upload_put.upload_id = upload.id
-        answers = self._flight.put(command, upload_schema(len(upload.spec.shape)), batches())
-        stored = max(
-            (parse(flight_pb2.UploadPutResult, answer, field="answer").blocks for answer in answers),
-            default=0,
-        )
-        if stored != count:
+        if encoding is None:
+            batches = dense_batches(upload.spec, counted())
+        else:
+            command.upload_put.encoding = flight_pb2.ENCODING_CHUNKS
+            batches = encoded_batches(upload.spec, encoding, counted())
+        done = 0
+
+        def told(answer: bytes) -> None:
+            nonlocal done
+            done = parse(flight_pb2.UploadPutResult, answer, field="answer").blocks
+            if stored is not None:
+                stored(done)
+
+        schema = schema_of(len(upload.spec.shape), encoding)
+        self._flight.put(command, schema, batches, told)
+        if done != given:
             raise DataLossError(
-                f"The server stored {stored} of {count} blocks. Put them again.", reason="STREAM_INCOMPLETE"
+                f"The server stored {done} of {given} blocks. Put them again.", reason="STREAM_INCOMPLETE"
             )
+
+    def stored(self, upload: Upload) -> list[int]:
+        """Return the numbers, in C order of their grid, of the blocks that are stored, ascending."""
+        request = uploads_pb2.GetUploadRequest(upload_id=upload.id)
+        answer = self._channel.call(self._channel.uploads.GetUpload, request, idempotent=True)
+        return list(answer.stored_blocks)
 
     def commit(
         self, upload: Upload, *, progress: Progress | None = None, cancelled: Cancelled | None = None
     ) -> Record:
         """Build the levels, then make the array visible in one transaction; return its row."""
         request = uploads_pb2.CommitUploadRequest(upload_id=upload.id)
-        answers = self._channel.stream(self._channel.uploads.CommitUpload, request)
-        for answer in _followed(answers, progress, cancelled):
-            if answer.HasField("record"):
-                return decode_record(answer.record)
-        raise DataLossError("The commit ended without the row. Commit again.", reason="STREAM_INCOMPLETE")
+
+        def once() -> Record:
+            answers = self._channel.stream(self._channel.uploads.CommitUpload, request)
+            for answer in _followed(answers, progress, cancelled):
+                if answer.HasField("record"):
+                    return decode_record(answer.record)
+            raise DataLossError("The commit ended without the row. Commit again.", reason="STREAM_INCOMPLETE")
+
+        # A commit whose answer was lost gives the row when it is repeated.
+        return retried(once, patience_s=COMMIT_PATIENCE_S)
 
     def abort(self, upload: Upload) -> None:
         """Drop the session and its bytes."""
@@ -141,27 +175,6 @@ class RemoteArrays:
         for answer in _followed(answers, progress, cancelled):
             records = [decode_record(record) for record in answer.records]
         return records
-
-
-def check_block(spec: ArraySpec, start: Sequence[int], block: np.ndarray) -> None:
-    """Refuse a block that the server would refuse, before its bytes travel.
-
-    Raises
-    ------
-    InvalidArgumentError
-        ``DTYPE_MISMATCH``.
-    """
-    if (
-        block.dtype.newbyteorder("=") != spec.dtype
-        or len(start) != len(spec.shape)
-        or block.ndim != len(spec.shape)
-    ):
-        raise InvalidArgumentError(
-            f"The block is {block.dtype} with {block.ndim} dims; the array is {spec.dtype} with"
-            f" {len(spec.shape)}.",
-            reason="DTYPE_MISMATCH",
-            field="block",
-        )
 
 
 def _followed(answers: Any, progress: Progress | None, cancelled: Cancelled | None) -> Iterator[Any]:

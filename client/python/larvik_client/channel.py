@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -18,11 +19,18 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 import grpc
 from google.protobuf.message import Message
 
-from larvik.errors import LarvikError, PreconditionError, UnavailableError
+from larvik.errors import (
+    LarvikError,
+    PreconditionError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from larvik.proto.v1.catalog_pb2_grpc import CatalogServiceStub
 from larvik.proto.v1.uploads_pb2_grpc import UploadServiceStub
 from larvik.wire.status import DETAILS_KEY, decode_details, error_of_code
 from larvik_client.address import Address
+from larvik_client.forks import renew_after_fork
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -30,9 +38,10 @@ T = TypeVar("T")
 #: Deadline of a call that names none, and of commits and imports, in seconds.
 TIMEOUT_S = 60.0
 LONG_TIMEOUT_S = 6 * 3600.0
-#: Most attempts of an idempotent call, and the longest pause before the first repeat, in seconds.
+#: Most attempts of an idempotent call, the longest pause before the first repeat, and before any, in seconds.
 ATTEMPTS = 5
 PAUSE_S = 0.2
+LONGEST_PAUSE_S = 3.0
 #: Largest message that is taken; the server keeps its own below.
 MESSAGE_BYTES = 256 << 20
 
@@ -77,6 +86,7 @@ class Channel:
         self._opened: tuple[int, grpc.Channel, CatalogServiceStub, UploadServiceStub] | None = None
         self._inherited: list[Any] = []
         self.is_closed = False
+        renew_after_fork(self)
 
     @property
     def catalog(self) -> CatalogServiceStub:
@@ -119,6 +129,10 @@ class Channel:
         finally:
             call.cancel()
 
+    def renew_locks(self) -> None:
+        """Forget a lock that a thread of the parent process may hold."""
+        self._lock = threading.Lock()
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn errors of gRPC into ours."""
@@ -160,8 +174,14 @@ class Channel:
         return grpc.secure_channel(self.address.target, credentials, options=_OPTIONS)
 
 
-def retried(once: Callable[[], T], deadline: float) -> T:
-    """Return what `once` returns, repeating it while the server cannot be reached.
+def retried(
+    once: Callable[[], T],
+    deadline: float = math.inf,
+    *,
+    attempts: int = ATTEMPTS,
+    patience_s: float = math.inf,
+) -> T:
+    """Return what `once` returns, repeating it while the server cannot be reached or is full.
 
     Parameters
     ----------
@@ -169,16 +189,35 @@ def retried(once: Callable[[], T], deadline: float) -> T:
         An idempotent call.
     deadline : float
         By ``time.monotonic``; no repeat begins after it.
+    attempts : int
+        Most attempts while the server cannot be reached, or while tickets expire.
+    patience_s : float
+        Most that is spent waiting, in seconds.
     """
-    for attempt in range(ATTEMPTS):
+    failures = 0
+    waited = 0.0
+    while True:
         try:
             return once()
-        except UnavailableError:
-            pause = random.uniform(0.25, 1.0) * PAUSE_S * 2**attempt
-            if attempt + 1 == ATTEMPTS or time.monotonic() + pause >= deadline:
+        except (UnavailableError, UnauthenticatedError, ResourceExhaustedError) as error:
+            failures += not isinstance(error, ResourceExhaustedError)
+            pause = _pause(error, failures)
+            waited += pause or 0.0
+            is_late = time.monotonic() + (pause or 0.0) >= deadline or waited > patience_s
+            if pause is None or failures >= attempts or is_late:
                 raise
             time.sleep(pause)
-    raise AssertionError("unreachable")
+
+
+def _pause(error: LarvikError, failures: int) -> float | None:
+    """Return how long to wait before a call is repeated; None when that is of no use."""
+    if isinstance(error, UnavailableError):
+        return random.uniform(0.25, 1.0) * float(min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** (failures - 1)))
+    if isinstance(error, ResourceExhaustedError):
+        # The server says when; spread, so that those it refused do not come back together.
+        after = error.metadata.get("retry_after_s")
+        return random.uniform(0.5, 1.5) * float(after) if after is not None else None
+    return 0.0 if error.reason == "TICKET_EXPIRED" else None
 
 
 def _typed(error: Any, address: Address) -> LarvikError:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from larvik.array.evaluate import compute
+from larvik.array.demand import demand
+from larvik.array.evaluate import Block, compute, evaluate
 from larvik.array.expression import Expression, Source
+from larvik.array.options import options
 from larvik.array.planner import Plan, plan
 from larvik.array.record import record
-from larvik.errors import DataLossError
+from larvik.array.regions import whole
 from larvik.proto.v1 import flight_pb2
-from larvik.wire.batches import decode_dense
-from larvik.wire.expressions import encode_expressions
+from larvik_client.channel import retried
+from larvik_client.commands import command_of
 from larvik_client.flight import FlightSession
+from larvik_client.pushdown import push_down, stream
+from larvik_client.reader import NAMED, RemoteReader, Routes
+from larvik_client.tiles import reads_little
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from larvik.array.evaluator import Cancelled, Reader
 
-    from larvik.array.evaluator import Reader
-
-#: Results up to this size are put together by the calling thread alone.
-INLINE_BYTES = 8 << 20
+#: Most parts of an expression whose encoding `explain` asks for.
+EXPLAINED = 8
 
 
 class RemoteEvaluator:
@@ -35,109 +37,77 @@ class RemoteEvaluator:
     def __init__(self, flight: FlightSession, url: str) -> None:
         self.url = url
         self._flight = flight
+        self._routes = Routes(flight)
 
-    def evaluate(self, expressions: Sequence[Expression]) -> list[NDArray[Any]]:
+    def evaluate(
+        self, expressions: Sequence[Expression], *, cancelled: Cancelled | None = None
+    ) -> list[NDArray[Any]]:
         """Return the value of each expression: pushed down, or computed here from what is fetched."""
-        if plan(expressions, remote=True).where == "server":
-            return [fetch(self._flight, expression) for expression in expressions]
-        return compute(expressions, self.reader)
+        planned = self._plan(expressions)
+        if planned.where == "server":
+            is_light = reads_little(planned) and options().encoding in ("auto", "tiles")
+            small = self._flight.small if is_light else None
+            return push_down(self._flight, expressions, cancelled, small)
+        encoding = options().encoding  # threads that read do not know those of this one
+        return compute(expressions, lambda source: self._reader(source, encoding), cancelled=cancelled)
 
     def explain(self, expression: Expression) -> Plan:
-        """Return where `expression` would be evaluated, and why."""
-        return plan(expression, remote=True)
+        """Return where `expression` would be evaluated, why, and how the pixels for it would travel."""
+        planned = self._plan([expression])
+        parts = [expression] if planned.where == "server" else list(islice(_parts(expression), EXPLAINED))
+        plans = [self._offered(part) for part in parts if part.size]
+        if planned.where not in ("client", "server") or not plans:
+            return planned
+        names = {number: name for name, number in NAMED.items()}
+        encodings = dict.fromkeys(names.get(item.encoding, "dense") for item in plans)
+        return replace(
+            planned,
+            encoding=", ".join(encodings),
+            encoding_why=plans[0].reason,
+            bytes_stored=sum(item.stored_bytes for item in plans),
+        )
+
+    def blocks(
+        self, expression: Expression, block_bytes: int, *, cancelled: Cancelled | None = None
+    ) -> Iterator[Block]:
+        """Yield the value block by block, each a new array, with where it begins."""
+        if self._plan([expression]).where == "server":
+            yield from stream(self._flight, expression, cancelled)
+            return
+        encoding = options().encoding
+        yield from evaluate(
+            expression,
+            lambda source: self._reader(source, encoding),
+            block_bytes=block_bytes,
+            cancelled=cancelled,
+        )
+
+    def _plan(self, expressions: Sequence[Expression]) -> Plan:
+        link = None if self._routes.near.is_possible else self._flight.link  # the same host: no link at all
+        return plan(expressions, remote=True, link=link)
 
     def reader(self, source: Source) -> Reader:
         """Return a reader of a stored level."""
-        return RemoteReader(self._flight, source)
+        return self._reader(source, options().encoding)
+
+    def _reader(self, source: Source, encoding: str) -> RemoteReader:
+        return RemoteReader(self._routes, source, encoding)
+
+    def _offered(self, expression: Expression) -> flight_pb2.ArrayPlan:
+        """Return the server's plan of what this client would ask for."""
+        accepted = [flight_pb2.ENCODING_CHUNKS, flight_pb2.ENCODING_DENSE]
+        if self._routes.near.is_possible:
+            accepted.append(flight_pb2.ENCODING_STORE)
+        if self._routes.is_bucket_reached:
+            accepted.append(flight_pb2.ENCODING_REFS)
+        wanted = options().encoding
+        command = command_of(expression, [NAMED[wanted]] if wanted in NAMED else accepted)
+        return retried(lambda: self._flight.offer(command)).plan
 
 
-class RemoteReader:
-    """One level of one stored array of a server, read by region. Thread-safe."""
-
-    def __init__(self, flight: FlightSession, source: Source) -> None:
-        self._flight = flight
-        self._source = source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Elements per dim."""
-        return self._source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the elements."""
-        return self._source.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Elements of the unit of decoding."""
-        return self._source.chunks
-
-    def read(self, selection: tuple[slice, ...], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the region, in `out` when given; one slice with a positive step per dim.
-
-        Raises
-        ------
-        SelectionError
-            ``SELECTION_OUT_OF_BOUNDS``.
-        """
-        region = tuple(
-            range(*item.indices(size)) for item, size in zip(selection, self._source.shape, strict=True)
-        )
-        whole = all(picks == range(size) for picks, size in zip(region, self._source.shape, strict=True))
-        expression: Expression = (
-            self._source if whole else record("select", [self._source], {"selection": region})
-        )
-        return fetch(self._flight, expression, out)
-
-
-def fetch(flight: FlightSession, expression: Expression, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Return the value of an expression, evaluated by the server and put together here.
-
-    Parameters
-    ----------
-    flight : FlightSession
-        To the server.
-    expression : Expression
-        What is asked for.
-    out : numpy.ndarray, optional
-        Where it goes; of the shape and dtype of the expression.
-
-    Raises
-    ------
-    DataLossError
-        ``STREAM_INCOMPLETE``, when the stream ended without all of it.
-    """
-    result = np.empty(expression.shape, expression.dtype) if out is None else out
-    if expression.size == 0:
-        return result
-    command = flight_pb2.FlightCommand()
-    command.array_read.expression.CopyFrom(encode_expressions([expression]))
-    command.array_read.accept_encodings.append(flight_pb2.ENCODING_DENSE)
-    target = result if result.ndim else result.reshape(1)
-    received = _scatter(flight.batches(command), target)
-    if received < math.prod(target.shape):
-        raise DataLossError(
-            f"The stream ended after {received} of {expression.size} elements. Read again.",
-            reason="STREAM_INCOMPLETE",
-        )
-    return result
-
-
-def _scatter(batches: Iterator[pa.RecordBatch], target: NDArray[Any]) -> int:
-    """Copy tensors to where they belong, one batch while the next arrives; return how many elements."""
-
-    def copy(batch: pa.RecordBatch) -> int:
-        box, pixels = decode_dense(batch, target.shape, target.dtype)
-        target[box.slices] = pixels
-        return pixels.size
-
-    if target.nbytes <= INLINE_BYTES:
-        return sum(map(copy, batches))
-    received = 0
-    with ThreadPoolExecutor(1, "larvik-scatter") as pool:
-        copying = None
-        for batch in batches:
-            received += copying.result() if copying is not None else 0
-            copying = pool.submit(copy, batch)
-        return received + (copying.result() if copying is not None else 0)
+def _parts(expression: Expression) -> Iterator[Expression]:
+    """Yield what is fetched of each stored level that an expression needs."""
+    for node, regions in demand([(expression, whole(expression.shape))]).items():
+        if isinstance(node, Source):
+            for region in regions:
+                yield record("select", [node], {"selection": region})

@@ -19,7 +19,9 @@ from larvik_client.flight import FlightSession
 
 if TYPE_CHECKING:
     from larvik.connection import Arrays, Catalog
+    from larvik.models.array import LarvikArray
     from larvik.models.base import Model
+    from larvik.storage.zarr_store import ReadOnlyStore
 
 
 class RemoteConnection:
@@ -53,12 +55,16 @@ class RemoteConnection:
         self._flight = FlightSession(channel, lambda: self._flight_url, tune_malloc=tune_malloc)
         described = channel.call(channel.catalog.Describe, catalog_pb2.DescribeRequest(), idempotent=True)
         self._flight_url = channel.address.flight_url(described.flight_url)
+        self._tile_urls = list(described.tile_urls)
+        self._lanes: dict[str, FlightSession] = {}
         self.url = channel.address.url
         self.server_version = described.version
         self.features = frozenset(described.features)
         self.scopes = frozenset(described.scopes)
         self.subject_id = described.subject_id
         self.registry = decode_registry(described.models)
+        if "tiles" in self.features:
+            self._flight.lanes = self._tile_lanes
         self.catalog = RemoteCatalog(channel, self._flight)
         self.arrays = RemoteArrays(channel, self._flight)
 
@@ -73,10 +79,30 @@ class RemoteConnection:
 
         return model_class(name, self.registry)
 
+    def store(self, row: LarvikArray, *, level: int | None = None) -> ReadOnlyStore:
+        """Return the array of `row` as a read-only Zarr store."""
+        from larvik.storage.connected import open_store
+
+        return open_store(row, self.arrays.evaluator, level)
+
     def close(self) -> None:
         """Close the channels; idempotent."""
-        self._flight.close()
+        for session in (self._flight, *self._lanes.values()):
+            session.close()
         self._channel.close()
+
+    def _tile_lanes(self) -> list[FlightSession]:
+        """Return sessions to the processes for tiles; the server may have come to have some since."""
+        if not self._tile_urls:
+            channel = self._channel
+            described = channel.call(channel.catalog.Describe, catalog_pb2.DescribeRequest())
+            self._tile_urls = list(described.tile_urls)
+        return [self._lane(self._channel.address.flight_url(url)) for url in self._tile_urls]
+
+    def _lane(self, url: str) -> FlightSession:
+        if url not in self._lanes:
+            self._lanes[url] = FlightSession(self._channel, lambda: url)
+        return self._lanes[url]
 
     def __enter__(self) -> Self:
         return self

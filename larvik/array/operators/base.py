@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larvik.array.expression import Expression, Operation
-from larvik.array.regions import Bounds, Grid, Region, lengths, nbytes, whole
+from larvik.array.regions import Bounds, Grid, Region, boxes, cut_box, lengths, nbytes, whole
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The boxes along the reduced axes in which the input of a reduction is read, in order.
+
+    Attributes
+    ----------
+    bounds : tuple of Bounds
+        Per reduced axis, on edges of chunks.
+    inner : tuple of int or None
+        Longest parts that each of these boxes is read in, where not even a chunk fits.
+    """
+
+    bounds: tuple[Bounds, ...]
+    inner: tuple[int, ...] | None = None
+
+    def __iter__(self) -> Iterator[tuple[range, ...]]:
+        for box in boxes(self.bounds):
+            yield from (box,) if self.inner is None else cut_box(box, self.inner)
+
+    @property
+    def longest(self) -> tuple[int, ...]:
+        """The longest step along each axis."""
+        if self.inner is not None:
+            return self.inner
+        return tuple(max((stop - start for start, stop in axis), default=0) for axis in self.bounds)
 
 
 class Context(Protocol):
@@ -19,8 +49,16 @@ class Context(Protocol):
     def read(self, node: Expression, region: Region) -> NDArray[np.generic]:
         """Return the elements of a region of a node; not to be written to."""
 
-    def steps(self, node: Operation, kept: tuple[int, ...]) -> tuple[Bounds, ...]:
-        """Return, per reduced axis, the bounds in which the input of a reduction is read."""
+    def steps(self, node: Operation, kept: tuple[int, ...]) -> Steps:
+        """Return the boxes along the reduced axes in which the input of a reduction is read."""
+
+    def each(
+        self, parts: Callable[[Context, tuple[range, ...]], Iterable[Part]], steps: Steps, part_bytes: int
+    ) -> Iterator[Part]:
+        """Yield what `parts` gives for every step, in order; several steps are taken at once where that pays.
+
+        `parts` reads through the context that it is given. All that it gives for a step takes `part_bytes`.
+        """
 
 
 class Costs(Protocol):
@@ -29,8 +67,8 @@ class Costs(Protocol):
     def peak(self, node: Expression, shape: tuple[int, ...]) -> int:
         """Return the bytes held at most while a region of `shape` is computed, itself included."""
 
-    def steps(self, node: Operation, kept: tuple[int, ...]) -> tuple[Bounds, ...]:
-        """Return, per reduced axis, the bounds in which the input of a reduction is read."""
+    def steps(self, node: Operation, kept: tuple[int, ...]) -> Steps:
+        """Return the boxes along the reduced axes in which the input of a reduction is read."""
 
 
 class Operator(ABC):

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from larvik.array.expression import Expression, Operation
-from larvik.array.grids import grid_of
+from larvik.array.grids import bounded, grid_of
 from larvik.array.operators.accumulators import Accumulator, Folding, Layout, Locating, Spreading, Summing
 from larvik.array.operators.base import Context, Costs, Operator
-from larvik.array.regions import Grid, Picks, Region, boxes, lengths, nbytes, whole
+from larvik.array.operators.exact import ExactLocating, ExactMean, ExactSpread
+from larvik.array.regions import Grid, Picks, Region, lengths, nbytes, whole
 
 #: Makes the accumulator of one evaluation.
 Factory = Callable[[Layout], Accumulator]
+
+#: Elements that are summed at once; a longer chunk is summed in pieces, the same whatever is read at a time.
+PIECE_ELEMENTS = 2**17
+
+#: Chunks and pieces of reductions along their axes; asked for by every estimate.
+_CUTS: WeakKeyDictionary[Operation, tuple[Grid, Grid]] = WeakKeyDictionary()
 
 _COMMON: dict[str, type] = {"axes": tuple, "keepdims": bool}
 
@@ -102,35 +110,69 @@ class Reduction(Operator):
             empty = np.empty([0 if axis in axes else size for axis, size in enumerate(kept)], source.dtype)
             result = np.asarray(self._function(empty, axis=axes, keepdims=True))
         else:
-            sizes = tuple(grid_of(source)[axis] for axis in axes)
-            layout = Layout(source.shape, axes, sizes, node.dtype, kept, float(_number(node, "ddof")))
-            accumulator = self._factory(layout)
-            for bounds in boxes(context.steps(node, kept)):
-                accumulator.add(context.read(source, self._needed(node, region, bounds)), bounds)
+            accumulator = self._factory(self._layout(node, kept))
+
+            def parts(reading: Context, bounds: tuple[range, ...]) -> Iterator[Any]:
+                block = reading.read(source, self._needed(node, region, bounds))
+                return accumulator.parts(block, bounds)
+
+            steps = context.steps(node, kept)
+            for part in context.each(parts, steps, self._part_bytes(node, accumulator, steps.longest)):
+                accumulator.join(part)
             result = accumulator.result()
         return result.reshape(lengths(region)).astype(node.dtype, copy=False)
+
+    def _layout(self, node: Operation, kept: tuple[int, ...]) -> Layout:
+        source = node.inputs[0]
+        pieces = tuple(max(sizes, default=1) for sizes in self.pieces(node))
+        return Layout(
+            source.shape, _axes(node), self.reduced_grid(node), pieces, source.dtype, node.dtype, kept,
+            float(_number(node, "ddof")),
+        )  # fmt: skip
+
+    def _part_bytes(self, node: Operation, accumulator: Accumulator, step: Sequence[int]) -> int:
+        """Return the bytes of the parts of one step."""
+        count = 1
+        if not accumulator.is_whole:
+            for length, sizes in zip(step, self.pieces(node), strict=True):
+                count *= -(-length // max(1, *sizes))
+        return count * accumulator.part_bytes * math.prod(accumulator.layout.kept)
+
+    def reduced_grid(self, node: Operation) -> Grid:
+        """Return the chunks of the input along the reduced axes."""
+        return self._cuts(node)[0]
+
+    def pieces(self, node: Operation) -> Grid:
+        """Return the pieces that the chunks are summed in."""
+        return self._cuts(node)[1]
+
+    def _cuts(self, node: Operation) -> tuple[Grid, Grid]:
+        found = _CUTS.get(node)
+        if found is None:
+            sizes = grid_of(node.inputs[0])
+            grid = tuple(sizes[axis] for axis in _axes(node))
+            found = _CUTS[node] = grid, bounded(grid, 1, PIECE_ELEMENTS)
+        return found
 
     def peak(self, node: Operation, shape: tuple[int, ...], costs: Costs) -> int:
         """Hold one step of the input, the chunk that is worked on, and the accumulators."""
         kept = lengths(self._needed(node, whole(shape), [range(1) for _ in _axes(node)]))
-        longest = [
-            max((stop - start for start, stop in bounds), default=0) for bounds in costs.steps(node, kept)
-        ]
-        return self.step_peak(node, kept, longest, costs)
+        return self.step_peak(node, kept, costs.steps(node, kept).longest, costs)
 
     def step_peak(self, node: Operation, kept: tuple[int, ...], step: Sequence[int], costs: Costs) -> int:
         """Return the bytes held while a step is taken, `step` long along the reduced axes."""
         taken, chunk = list(kept), list(kept)
-        for axis, length in zip(_axes(node), step, strict=True):
+        for axis, length, sizes in zip(_axes(node), step, self.reduced_grid(node), strict=True):
             taken[axis] = length
-            chunk[axis] = max(grid_of(node.inputs[0])[axis], default=0)
+            chunk[axis] = max(sizes, default=0)
         worked = min(math.prod(taken), math.prod(chunk))
-        factor = {Folding: 0, Locating: 1, Summing: 2, Spreading: 4}[self._kind(node)]
-        return costs.peak(node.inputs[0], tuple(taken)) + 8 * factor * worked + 6 * nbytes(kept, 8)
+        accumulator = self._factory(self._layout(node, tuple(1 for _ in kept)))
+        working = accumulator.worked_bytes * worked + self.gathered_bytes(node, kept)
+        return costs.peak(node.inputs[0], tuple(taken)) + working
 
-    def _kind(self, node: Operation) -> type[Accumulator]:
-        layout = Layout((1,), (), (), node.dtype, (1,))
-        return type(self._factory(layout))
+    def gathered_bytes(self, node: Operation, kept: tuple[int, ...]) -> int:
+        """Return the bytes held for what is gathered, whatever a step takes."""
+        return 6 * nbytes(kept, 8)
 
 
 def _axes(node: Operation) -> tuple[int, ...]:
@@ -158,12 +200,29 @@ def _sum(*, skips: bool, multiplies: bool = False) -> Factory:
     return make
 
 
+def _mean(*, skips: bool = False) -> Factory:
+    def make(layout: Layout) -> Accumulator:
+        return ExactMean(layout) if ExactMean.takes(layout) else Summing(layout, divides=True, skips=skips)
+
+    return make
+
+
 def _spread(*, skips: bool = False, roots: bool = False) -> Factory:
-    return lambda layout: Spreading(layout, skips=skips, roots=roots)
+    def make(layout: Layout) -> Accumulator:
+        if ExactSpread.takes(layout):
+            return ExactSpread(layout, roots=roots, skips=skips)
+        return Spreading(layout, skips=skips, roots=roots)
+
+    return make
 
 
 def _locate(*, largest: bool, skips: bool = False) -> Factory:
-    return lambda layout: Locating(layout, largest=largest, skips=skips)
+    def make(layout: Layout) -> Accumulator:
+        if ExactLocating.takes(layout):
+            return ExactLocating(layout, largest=largest)
+        return Locating(layout, largest=largest, skips=skips)
+
+    return make
 
 
 def _without_nan(ufunc: np.ufunc) -> Callable[..., Any]:
@@ -187,8 +246,8 @@ OPERATORS: list[Operator] = [
     Reduction("nansum", _sum(skips=True), has_dtype=True),
     Reduction("prod", _sum(skips=False, multiplies=True), has_dtype=True),
     Reduction("nanprod", _sum(skips=True, multiplies=True), has_dtype=True),
-    Reduction("mean", lambda layout: Summing(layout, divides=True), has_dtype=True),
-    Reduction("nanmean", lambda layout: Summing(layout, divides=True, skips=True), has_dtype=True),
+    Reduction("mean", _mean(), has_dtype=True),
+    Reduction("nanmean", _mean(skips=True), has_dtype=True),
     Reduction("var", _spread(), has_dtype=True, has_ddof=True),
     Reduction("std", _spread(roots=True), has_dtype=True, has_ddof=True),
     Reduction("nanvar", _spread(skips=True), has_dtype=True, has_ddof=True),

@@ -134,6 +134,7 @@ class DescribeResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    TILE_URLS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the server, "major.minor.patch"."""
     flight_url: _builtins.str
@@ -154,6 +155,12 @@ class DescribeResponse(_message.Message):
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the token."""
 
+    @_builtins.property
+    def tile_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Flight addresses that serve tile channels beside bulk data now, as flight_url; none while there are none. The
+        one at flight_url takes tile channels too, where the features name "tiles".
+        """
+
     def __init__(
         self,
         *,
@@ -164,10 +171,11 @@ class DescribeResponse(_message.Message):
         features: _abc.Iterable[_builtins.str] | None = ...,
         subject_id: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
+        tile_urls: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "flight_url", b"flight_url", "http_url", b"http_url", "models", b"models", "scopes", b"scopes", "subject_id", b"subject_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "flight_url", b"flight_url", "http_url", b"http_url", "models", b"models", "scopes", b"scopes", "subject_id", b"subject_id", "tile_urls", b"tile_urls", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

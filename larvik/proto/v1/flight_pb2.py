@@ -27,7 +27,7 @@ from larvik.proto.v1 import array_pb2 as larvik_dot_proto_dot_v1_dot_array__pb2
 from larvik.proto.v1 import query_pb2 as larvik_dot_proto_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clarvik/proto/v1/flight.proto\x12\x0flarvik.proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blarvik/proto/v1/array.proto\x1a\x1blarvik/proto/v1/query.proto\"\x9b\x02\n\rFlightCommand\x12\x30\n\narray_read\x18\x01 \x01(\x0b\x32\x1a.larvik.proto.v1.ArrayReadH\x00\x12\x30\n\ntable_read\x18\x02 \x01(\x0b\x32\x1a.larvik.proto.v1.TableReadH\x00\x12\x30\n\nupload_put\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.UploadPutH\x00\x12.\n\ttable_put\x18\x04 \x01(\x0b\x32\x19.larvik.proto.v1.TablePutH\x00\x12<\n\x10measurement_read\x18\x05 \x01(\x0b\x32 .larvik.proto.v1.MeasurementReadH\x00\x42\x06\n\x04kind\"\x84\x01\n\tArrayRead\x12\x34\n\nexpression\x18\x01 \x01(\x0b\x32 .larvik.proto.v1.ArrayExpression\x12\x33\n\x10\x61\x63\x63\x65pt_encodings\x18\x02 \x03(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\"\xa2\x01\n\tArrayPlan\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cresult_bytes\x18\x05 \x01(\x04\x12\x14\n\x0csource_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\"2\n\tTableRead\x12%\n\x05query\x18\x01 \x01(\x0b\x32\x16.larvik.proto.v1.Query\"#\n\x0fMeasurementRead\x12\x10\n\x08table_id\x18\x01 \x01(\t\"\x1e\n\tUploadPut\x12\x11\n\tupload_id\x18\x01 \x01(\t\"!\n\x0fUploadPutResult\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\"\xa4\x01\n\x08TablePut\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.larvik.proto.v1.TablePut.ValuesEntry\x12\x11\n\x04rows\x18\x02 \x01(\x04H\x00\x88\x01\x01\x1a\x45\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\x42\x07\n\x05_rows\" \n\x0eTablePutResult\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\xbf\x01\n\nTicketBody\x12/\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1e.larvik.proto.v1.FlightCommand\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x61rrays\x18\x05 \x03(\x0b\x32\x1c.larvik.proto.v1.StoredArray\"\x90\x01\n\x0bStoredArray\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08location\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x18\n\x0b\x66ingerprint\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_fingerprint\"/\n\x0cSignedTicket\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c*8\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_DENSE\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clarvik/proto/v1/flight.proto\x12\x0flarvik.proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blarvik/proto/v1/array.proto\x1a\x1blarvik/proto/v1/query.proto\"\xd1\x02\n\rFlightCommand\x12\x30\n\narray_read\x18\x01 \x01(\x0b\x32\x1a.larvik.proto.v1.ArrayReadH\x00\x12\x30\n\ntable_read\x18\x02 \x01(\x0b\x32\x1a.larvik.proto.v1.TableReadH\x00\x12\x30\n\nupload_put\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.UploadPutH\x00\x12.\n\ttable_put\x18\x04 \x01(\x0b\x32\x19.larvik.proto.v1.TablePutH\x00\x12<\n\x10measurement_read\x18\x05 \x01(\x0b\x32 .larvik.proto.v1.MeasurementReadH\x00\x12\x34\n\x0ctile_channel\x18\x06 \x01(\x0b\x32\x1c.larvik.proto.v1.TileChannelH\x00\x42\x06\n\x04kind\"\x94\x01\n\tArrayRead\x12\x34\n\nexpression\x18\x01 \x01(\x0b\x32 .larvik.proto.v1.ArrayExpression\x12\x33\n\x10\x61\x63\x63\x65pt_encodings\x18\x02 \x03(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0c\n\x04\x64ims\x18\x03 \x03(\t\x12\x0e\n\x06\x63odecs\x18\x04 \x03(\t\"\xda\x01\n\tArrayPlan\x12\r\n\x05shape\x18\x01 \x03(\x04\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cresult_bytes\x18\x05 \x01(\x04\x12\x14\n\x0csource_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x08 \x01(\x04\x12\x10\n\x08\x64ocument\x18\t \x01(\t\x12\x0e\n\x06socket\x18\n \x01(\t\"2\n\tTableRead\x12%\n\x05query\x18\x01 \x01(\x0b\x32\x16.larvik.proto.v1.Query\"#\n\x0fMeasurementRead\x12\x10\n\x08table_id\x18\x01 \x01(\t\"K\n\tUploadPut\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12+\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\"!\n\x0fUploadPutResult\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\"\xa4\x01\n\x08TablePut\x12\x35\n\x06values\x18\x01 \x03(\x0b\x32%.larvik.proto.v1.TablePut.ValuesEntry\x12\x11\n\x04rows\x18\x02 \x01(\x04H\x00\x88\x01\x01\x1a\x45\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\x42\x07\n\x05_rows\" \n\x0eTablePutResult\x12\x0e\n\x06record\x18\x01 \x01(\x0c\"\xec\x01\n\nTicketBody\x12/\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1e.larvik.proto.v1.FlightCommand\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x61rrays\x18\x05 \x03(\x0b\x32\x1c.larvik.proto.v1.StoredArray\x12+\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\"\xa6\x01\n\x0bStoredArray\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08location\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x18\n\x0b\x66ingerprint\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0cstored_bytes\x18\x06 \x01(\x04\x42\x0e\n\x0c_fingerprint\"/\n\x0cSignedTicket\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\r\n\x0bTileChannel\"\xa6\x01\n\x0bTileRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x04open\x18\x02 \x01(\x0b\x32\x19.larvik.proto.v1.TileOpenH\x00\x12)\n\x04read\x18\x03 \x01(\x0b\x32\x19.larvik.proto.v1.TileReadH\x00\x12-\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1b.larvik.proto.v1.TileCancelH\x00\x42\x06\n\x04kind\"@\n\x08TileOpen\x12\x34\n\nexpression\x18\x01 \x01(\x0b\x32 .larvik.proto.v1.ArrayExpression\"s\n\x08TileRead\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x03(\x04\x12\x0c\n\x04size\x18\x03 \x03(\x04\x12+\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x19.larvik.proto.v1.Encoding\x12\r\n\x05group\x18\x05 \x01(\x04\"\x19\n\nTileCancel\x12\x0b\n\x03ids\x18\x01 \x03(\x04\"I\n\tTileReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\x0c\x12\x0e\n\x06handle\x18\x03 \x01(\x04\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\"^\n\x0eObjectsRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\x12-\n\x07objects\x18\x03 \x03(\x0b\x32\x1c.larvik.proto.v1.ObjectIndex\"\x1c\n\x0bObjectIndex\x12\r\n\x05shard\x18\x01 \x03(\x04\".\n\x0cObjectsReply\x12\x0e\n\x06status\x18\x01 \x01(\x0c\x12\x0e\n\x06stored\x18\x02 \x03(\x08*t\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NCODING_DENSE\x10\x01\x12\x13\n\x0f\x45NCODING_CHUNKS\x10\x02\x12\x12\n\x0e\x45NCODING_STORE\x10\x03\x12\x11\n\rENCODING_REFS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TABLEPUT_VALUESENTRY']._loaded_options = None
   _globals['_TABLEPUT_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_ENCODING']._serialized_start=1473
-  _globals['_ENCODING']._serialized_end=1529
+  _globals['_ENCODING']._serialized_start=2354
+  _globals['_ENCODING']._serialized_end=2470
   _globals['_FLIGHTCOMMAND']._serialized_start=141
-  _globals['_FLIGHTCOMMAND']._serialized_end=424
-  _globals['_ARRAYREAD']._serialized_start=427
-  _globals['_ARRAYREAD']._serialized_end=559
-  _globals['_ARRAYPLAN']._serialized_start=562
-  _globals['_ARRAYPLAN']._serialized_end=724
-  _globals['_TABLEREAD']._serialized_start=726
-  _globals['_TABLEREAD']._serialized_end=776
-  _globals['_MEASUREMENTREAD']._serialized_start=778
-  _globals['_MEASUREMENTREAD']._serialized_end=813
-  _globals['_UPLOADPUT']._serialized_start=815
-  _globals['_UPLOADPUT']._serialized_end=845
-  _globals['_UPLOADPUTRESULT']._serialized_start=847
-  _globals['_UPLOADPUTRESULT']._serialized_end=880
-  _globals['_TABLEPUT']._serialized_start=883
-  _globals['_TABLEPUT']._serialized_end=1047
-  _globals['_TABLEPUT_VALUESENTRY']._serialized_start=969
-  _globals['_TABLEPUT_VALUESENTRY']._serialized_end=1038
-  _globals['_TABLEPUTRESULT']._serialized_start=1049
-  _globals['_TABLEPUTRESULT']._serialized_end=1081
-  _globals['_TICKETBODY']._serialized_start=1084
-  _globals['_TICKETBODY']._serialized_end=1275
-  _globals['_STOREDARRAY']._serialized_start=1278
-  _globals['_STOREDARRAY']._serialized_end=1422
-  _globals['_SIGNEDTICKET']._serialized_start=1424
-  _globals['_SIGNEDTICKET']._serialized_end=1471
+  _globals['_FLIGHTCOMMAND']._serialized_end=478
+  _globals['_ARRAYREAD']._serialized_start=481
+  _globals['_ARRAYREAD']._serialized_end=629
+  _globals['_ARRAYPLAN']._serialized_start=632
+  _globals['_ARRAYPLAN']._serialized_end=850
+  _globals['_TABLEREAD']._serialized_start=852
+  _globals['_TABLEREAD']._serialized_end=902
+  _globals['_MEASUREMENTREAD']._serialized_start=904
+  _globals['_MEASUREMENTREAD']._serialized_end=939
+  _globals['_UPLOADPUT']._serialized_start=941
+  _globals['_UPLOADPUT']._serialized_end=1016
+  _globals['_UPLOADPUTRESULT']._serialized_start=1018
+  _globals['_UPLOADPUTRESULT']._serialized_end=1051
+  _globals['_TABLEPUT']._serialized_start=1054
+  _globals['_TABLEPUT']._serialized_end=1218
+  _globals['_TABLEPUT_VALUESENTRY']._serialized_start=1140
+  _globals['_TABLEPUT_VALUESENTRY']._serialized_end=1209
+  _globals['_TABLEPUTRESULT']._serialized_start=1220
+  _globals['_TABLEPUTRESULT']._serialized_end=1252
+  _globals['_TICKETBODY']._serialized_start=1255
+  _globals['_TICKETBODY']._serialized_end=1491
+  _globals['_STOREDARRAY']._serialized_start=1494
+  _globals['_STOREDARRAY']._serialized_end=1660
+  _globals['_SIGNEDTICKET']._serialized_start=1662
+  _globals['_SIGNEDTICKET']._serialized_end=1709
+  _globals['_TILECHANNEL']._serialized_start=1711
+  _globals['_TILECHANNEL']._serialized_end=1724
+  _globals['_TILEREQUEST']._serialized_start=1727
+  _globals['_TILEREQUEST']._serialized_end=1893
+  _globals['_TILEOPEN']._serialized_start=1895
+  _globals['_TILEOPEN']._serialized_end=1959
+  _globals['_TILEREAD']._serialized_start=1961
+  _globals['_TILEREAD']._serialized_end=2076
+  _globals['_TILECANCEL']._serialized_start=2078
+  _globals['_TILECANCEL']._serialized_end=2103
+  _globals['_TILEREPLY']._serialized_start=2105
+  _globals['_TILEREPLY']._serialized_end=2178
+  _globals['_OBJECTSREQUEST']._serialized_start=2180
+  _globals['_OBJECTSREQUEST']._serialized_end=2274
+  _globals['_OBJECTINDEX']._serialized_start=2276
+  _globals['_OBJECTINDEX']._serialized_end=2304
+  _globals['_OBJECTSREPLY']._serialized_start=2306
+  _globals['_OBJECTSREPLY']._serialized_end=2352
 # @@protoc_insertion_point(module_scope)

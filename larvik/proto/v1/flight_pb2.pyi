@@ -23,6 +23,21 @@ of their neighbours. The tensors of one batch fill one box, in C order, so a bat
 with one copy: the box begins at the first row's `start` and ends where the last row's tensor ends.
 Batches have at most 4 MiB and come in no promised order. A result without dims travels as one
 tensor of shape [1]; a result without elements as no batch.
+
+Wire schema of the encoding `chunks`: stored bytes of whole inner chunks, as they lie in the store.
+  chunk: fixed_size_list<int64>[ndim], index of the inner chunk in the level's grid of chunks.
+  data: large_binary, encoded as ArrayPlan.document says; null for a chunk that is not stored, whose
+        elements have the fill value.
+Every chunk that the selection touches comes once, in no promised order, 1 to 4 MiB to a batch where
+chunks are smaller. The reader decodes, and clips to the selection.
+
+Wire schema of the encoding `refs`: where the stored objects are that the selection touches.
+  shard: fixed_size_list<int64>[ndim], index of the object in the level's grid of shards.
+  url: string, to GET with a Range header; null, or an answer 404, for an object that is not stored.
+  expires_at: timestamp[ms, UTC].
+The encoding `store` has no stream: its ticket is shown to the unix socket that ArrayPlan.socket names,
+which hands out read-only descriptors of the same objects.
+
 Metadata of the schema, all text:
   larvik.plan: the ArrayPlan, as JSON of protobuf.
   larvik.dims: names of the dims, joined by commas. Empty for computed results.
@@ -59,6 +74,12 @@ class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.Val
     """Not set: the server chooses."""
     ENCODING_DENSE: _Encoding.ValueType  # 1
     """Decoded blocks, clipped to the selection."""
+    ENCODING_CHUNKS: _Encoding.ValueType  # 2
+    """Stored bytes of whole chunks; the client decodes."""
+    ENCODING_STORE: _Encoding.ValueType  # 3
+    """Descriptors of the stored objects, passed to a client on the same host."""
+    ENCODING_REFS: _Encoding.ValueType  # 4
+    """Presigned addresses of the stored objects."""
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
     """How blocks travel."""
@@ -67,6 +88,12 @@ ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
 """Not set: the server chooses."""
 ENCODING_DENSE: Encoding.ValueType  # 1
 """Decoded blocks, clipped to the selection."""
+ENCODING_CHUNKS: Encoding.ValueType  # 2
+"""Stored bytes of whole chunks; the client decodes."""
+ENCODING_STORE: Encoding.ValueType  # 3
+"""Descriptors of the stored objects, passed to a client on the same host."""
+ENCODING_REFS: Encoding.ValueType  # 4
+"""Presigned addresses of the stored objects."""
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
 
 @_typing.final
@@ -80,6 +107,7 @@ class FlightCommand(_message.Message):
     UPLOAD_PUT_FIELD_NUMBER: _builtins.int
     TABLE_PUT_FIELD_NUMBER: _builtins.int
     MEASUREMENT_READ_FIELD_NUMBER: _builtins.int
+    TILE_CHANNEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def array_read(self) -> Global___ArrayRead:
         """Pixels (GetFlightInfo, GetSchema)."""
@@ -100,6 +128,10 @@ class FlightCommand(_message.Message):
     def measurement_read(self) -> Global___MeasurementRead:
         """Rows of a stored measurement table (GetFlightInfo, GetSchema)."""
 
+    @_builtins.property
+    def tile_channel(self) -> Global___TileChannel:
+        """Many small reads (DoExchange)."""
+
     def __init__(
         self,
         *,
@@ -108,12 +140,13 @@ class FlightCommand(_message.Message):
         upload_put: Global___UploadPut | None = ...,
         table_put: Global___TablePut | None = ...,
         measurement_read: Global___MeasurementRead | None = ...,
+        tile_channel: Global___TileChannel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["array_read", b"array_read", "kind", b"kind", "measurement_read", b"measurement_read", "table_put", b"table_put", "table_read", b"table_read", "upload_put", b"upload_put"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["array_read", b"array_read", "kind", b"kind", "measurement_read", b"measurement_read", "table_put", b"table_put", "table_read", b"table_read", "tile_channel", b"tile_channel", "upload_put", b"upload_put"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_read", b"array_read", "kind", b"kind", "measurement_read", b"measurement_read", "table_put", b"table_put", "table_read", b"table_read", "upload_put", b"upload_put"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_read", b"array_read", "kind", b"kind", "measurement_read", b"measurement_read", "table_put", b"table_put", "table_read", b"table_read", "tile_channel", b"tile_channel", "upload_put", b"upload_put"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["array_read", "table_read", "upload_put", "table_put", "measurement_read"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["array_read", "table_read", "upload_put", "table_put", "measurement_read", "tile_channel"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -128,17 +161,24 @@ class ArrayRead(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     ACCEPT_ENCODINGS_FIELD_NUMBER: _builtins.int
     DIMS_FIELD_NUMBER: _builtins.int
+    CODECS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def expression(self) -> _array_pb2.ArrayExpression:
         """What to compute: an expression with one result."""
 
     @_builtins.property
     def accept_encodings(self) -> _containers.RepeatedScalarFieldContainer[Global___Encoding.ValueType]:
-        """Encodings that the client reads, best first; none means dense."""
+        """Encodings that the client reads; none means dense. The server takes the cheapest that it may."""
 
     @_builtins.property
     def dims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the dims of the result, for `larvik.dims` of the schema; may be left out."""
+
+    @_builtins.property
+    def codecs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Compressors that the client decodes, for every encoding but dense: "blosc", "zstd", "gzip", "none", or
+        "zarr" for any chain that `ArrayPlan.document` may name.
+        """
 
     def __init__(
         self,
@@ -146,10 +186,11 @@ class ArrayRead(_message.Message):
         expression: _array_pb2.ArrayExpression | None = ...,
         accept_encodings: _abc.Iterable[Global___Encoding.ValueType] | None = ...,
         dims: _abc.Iterable[_builtins.str] | None = ...,
+        codecs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_encodings", b"accept_encodings", "dims", b"dims", "expression", b"expression"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_encodings", b"accept_encodings", "codecs", b"codecs", "dims", b"dims", "expression", b"expression"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,6 +209,9 @@ class ArrayPlan(_message.Message):
     RESULT_BYTES_FIELD_NUMBER: _builtins.int
     SOURCE_BYTES_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    SOCKET_FIELD_NUMBER: _builtins.int
     dtype: _builtins.str
     """NumPy name of its dtype."""
     encoding: Global___Encoding.ValueType
@@ -180,6 +224,14 @@ class ArrayPlan(_message.Message):
     """Decoded bytes of the chunks that are touched."""
     chunks: _builtins.int
     """Chunks that are touched."""
+    stored_bytes: _builtins.int
+    """Stored bytes of these chunks, estimated from those of the whole array."""
+    document: _builtins.str
+    """Metadata of the stored level (the zarr.json of a Zarr v3 array, or the .zarray of a v2 one), as JSON; for
+    every encoding but dense.
+    """
+    socket: _builtins.str
+    """Name of the abstract unix socket of the encoding `store`, without its leading NUL."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Shape of the result."""
@@ -194,10 +246,13 @@ class ArrayPlan(_message.Message):
         result_bytes: _builtins.int = ...,
         source_bytes: _builtins.int = ...,
         chunks: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        document: _builtins.str = ...,
+        socket: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "dtype", b"dtype", "encoding", b"encoding", "reason", b"reason", "result_bytes", b"result_bytes", "shape", b"shape", "source_bytes", b"source_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "document", b"document", "dtype", b"dtype", "encoding", b"encoding", "reason", b"reason", "result_bytes", b"result_bytes", "shape", b"shape", "socket", b"socket", "source_bytes", b"source_bytes", "stored_bytes", b"stored_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,21 +314,32 @@ class UploadPut(_message.Message):
     A block may come as several boxes, each inside it and none overlapping, so that messages stay
     small (1 to 4 MiB is fastest); it is complete before the next block begins. The server answers now
     and then, and last, with an UploadPutResult; repeating a block is harmless. Scope: write.
+
+    With ENCODING_CHUNKS the client has encoded the inner chunks itself, and the schema is
+      chunk: fixed_size_list<int64>[ndim], index of the inner chunk in the grid of level 0;
+      data: large_binary, encoded as BeginUploadResponse.document says, the padding at the edges included;
+      crc32c: uint32, CRC-32C of data.
+    All chunks of a block come once, in any order, before those of the next block. The server checks index,
+    checksum and header, and decodes the chunk where its policy says so; then it stores the block, whole.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """Id of the session."""
+    encoding: Global___Encoding.ValueType
+    """ENCODING_DENSE (also when not set) or ENCODING_CHUNKS."""
     def __init__(
         self,
         *,
         upload_id: _builtins.str = ...,
+        encoding: Global___Encoding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,10 +453,13 @@ class TicketBody(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ARRAYS_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     """Who asked."""
     key_id: _builtins.str
     """Key that the asker's token came from; a revoked one is refused."""
+    encoding: Global___Encoding.ValueType
+    """Encoding that was chosen, for array_read."""
     @_builtins.property
     def command(self) -> Global___FlightCommand:
         """What is asked: array_read, table_read or measurement_read."""
@@ -411,10 +480,11 @@ class TicketBody(_message.Message):
         key_id: _builtins.str = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         arrays: _abc.Iterable[Global___StoredArray] | None = ...,
+        encoding: Global___Encoding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrays", b"arrays", "command", b"command", "expires_at", b"expires_at", "key_id", b"key_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrays", b"arrays", "command", b"command", "encoding", b"encoding", "expires_at", b"expires_at", "key_id", b"key_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -431,6 +501,7 @@ class StoredArray(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the array."""
     version: _builtins.int
@@ -439,6 +510,8 @@ class StoredArray(_message.Message):
     """Group below the store's root; of a registered source, below the root that the server knows by a digest."""
     fingerprint: _builtins.str
     """Fingerprint of a registered source; not set for an array of the store."""
+    stored_bytes: _builtins.int
+    """Stored bytes of all its levels."""
     @_builtins.property
     def spec(self) -> _array_pb2.ArraySpec:
         """Axes, dtype and levels."""
@@ -451,10 +524,11 @@ class StoredArray(_message.Message):
         location: _builtins.str = ...,
         spec: _array_pb2.ArraySpec | None = ...,
         fingerprint: _builtins.str | None = ...,
+        stored_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint", "fingerprint", b"fingerprint", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint", "fingerprint", b"fingerprint", "id", b"id", "location", b"location", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint", "fingerprint", b"fingerprint", "id", b"id", "location", b"location", "spec", b"spec", "stored_bytes", b"stored_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fingerprint: _TypeAlias = _typing.Literal["fingerprint"]  # noqa: Y015
     _WhichOneofArgType__fingerprint: _TypeAlias = _typing.Literal["_fingerprint", b"_fingerprint"]  # noqa: Y015
@@ -487,3 +561,289 @@ class SignedTicket(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedTicket: _TypeAlias = SignedTicket  # noqa: Y015
+
+@_typing.final
+class TileChannel(_message.Message):
+    """Opens a tile channel: one DoExchange that a client keeps open for small reads. Each message of the
+    client is a TileRequest, alone in app_metadata. Each answer is a TileReply in app_metadata, with a batch of
+    the schema `data: large_binary` and one row when there are bytes. Answers come as they are ready, which
+    need not be the order of the requests. A request that fails is answered with its status; the channel goes on.
+    At most 16 requests may be unanswered; more are answered RESOURCE_EXHAUSTED. Scope: read.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TileChannel: _TypeAlias = TileChannel  # noqa: Y015
+
+@_typing.final
+class TileRequest(_message.Message):
+    """One message of the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Chosen by the client, not 0, larger than that of every earlier request of the channel."""
+    @_builtins.property
+    def open(self) -> Global___TileOpen:
+        """Names what is read from; handles live as long as the channel."""
+
+    @_builtins.property
+    def read(self) -> Global___TileRead:
+        """Reads a part of it."""
+
+    @_builtins.property
+    def cancel(self) -> Global___TileCancel:
+        """Drops requests that have not been answered; has no answer of its own."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        open: Global___TileOpen | None = ...,
+        read: Global___TileRead | None = ...,
+        cancel: Global___TileCancel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "kind", b"kind", "open", b"open", "read", b"read"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "id", b"id", "kind", b"kind", "open", b"open", "read", b"read"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "read", "cancel"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___TileRequest: _TypeAlias = TileRequest  # noqa: Y015
+
+@_typing.final
+class TileOpen(_message.Message):
+    """Names an expression; answered by a TileReply with `handle` and `document`. The handle is the id of the
+    request, so that reads may follow before the answer. Of more than 256 the one that was not read for longest is
+    closed; a read of it is answered TILE_HANDLE_UNKNOWN.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expression(self) -> _array_pb2.ArrayExpression:
+        """An expression with one result."""
+
+    def __init__(
+        self,
+        *,
+        expression: _array_pb2.ArrayExpression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TileOpen: _TypeAlias = TileOpen  # noqa: Y015
+
+@_typing.final
+class TileRead(_message.Message):
+    """Reads a box of an opened expression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """From the answer to TileOpen."""
+    encoding: Global___Encoding.ValueType
+    """ENCODING_DENSE (also when not set): elements in C order, little endian, bool as bytes.
+    ENCODING_CHUNKS: the stored bytes of the inner chunk whose index is `start`; only of a stored level, and
+    `size` is empty. No batch comes with the answer for a chunk that is not stored.
+    """
+    group: _builtins.int
+    """A later request of the same group replaces this one unless it is being worked on already: a viewer that
+    scrolled on. Replaced requests are answered CANCELLED. 0 belongs to no group.
+    """
+    @_builtins.property
+    def start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """First element per dim."""
+
+    @_builtins.property
+    def size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Elements per dim."""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        start: _abc.Iterable[_builtins.int] | None = ...,
+        size: _abc.Iterable[_builtins.int] | None = ...,
+        encoding: Global___Encoding.ValueType = ...,
+        group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "group", b"group", "handle", b"handle", "size", b"size", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TileRead: _TypeAlias = TileRead  # noqa: Y015
+
+@_typing.final
+class TileCancel(_message.Message):
+    """Drops requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TileCancel: _TypeAlias = TileCancel  # noqa: Y015
+
+@_typing.final
+class TileReply(_message.Message):
+    """One answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    HANDLE_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the request."""
+    status: _builtins.bytes
+    """Serialized google.rpc.Status; empty when it succeeded."""
+    handle: _builtins.int
+    """Of an opened expression."""
+    document: _builtins.str
+    """Metadata of the stored level, as ArrayPlan.document; empty for a computed expression."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        status: _builtins.bytes = ...,
+        handle: _builtins.int = ...,
+        document: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "handle", b"handle", "id", b"id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TileReply: _TypeAlias = TileReply  # noqa: Y015
+
+@_typing.final
+class ObjectsRequest(_message.Message):
+    """What a client sends to the unix socket that ArrayPlan.socket names, after its length as four bytes, little
+    endian. Answered by an ObjectsReply, after its length too, before the next one is read.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token of the header `authorization`, without "Bearer "; in the first message of a connection."""
+    ticket: _builtins.bytes
+    """A ticket whose encoding is `store`; holds for this message and for those that follow without one."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectIndex]:
+        """The stored objects that are wanted, at most 64, each inside the ticket's selection. Without any the answer
+        tells whether the ticket still holds.
+        """
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        ticket: _builtins.bytes = ...,
+        objects: _abc.Iterable[Global___ObjectIndex] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "ticket", b"ticket", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectsRequest: _TypeAlias = ObjectsRequest  # noqa: Y015
+
+@_typing.final
+class ObjectIndex(_message.Message):
+    """Where a stored object is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shard(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Index in the level's grid of shards."""
+
+    def __init__(
+        self,
+        *,
+        shard: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shard", b"shard"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectIndex: _TypeAlias = ObjectIndex  # noqa: Y015
+
+@_typing.final
+class ObjectsReply(_message.Message):
+    """Answers an ObjectsRequest. Descriptors come as SCM_RIGHTS with its first byte: one for each object that is
+    stored, in the order of the request, open for reading alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    status: _builtins.bytes
+    """Serialized google.rpc.Status; empty when it succeeded."""
+    @_builtins.property
+    def stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Whether each object is stored; chunks of one that is not have the fill value."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.bytes = ...,
+        stored: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectsReply: _TypeAlias = ObjectsReply  # noqa: Y015

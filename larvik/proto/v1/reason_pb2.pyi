@@ -292,6 +292,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller cancelled the call."""
     ERROR_REASON_PROCESS_FORKED: _ErrorReason.ValueType  # 134
     """A process that was forked cannot do this."""
+    ERROR_REASON_STREAM_INVALID: _ErrorReason.ValueType  # 135
+    """A stream with what was not asked for, or came before."""
+    ERROR_REASON_TILE_INVALID: _ErrorReason.ValueType  # 136
+    """A tile that cannot be had of its expression, or a request out of order."""
+    ERROR_REASON_TILE_HANDLE_UNKNOWN: _ErrorReason.ValueType  # 137
+    """Nothing is open under this handle of a tile channel any more."""
+    ERROR_REASON_TILES_EXHAUSTED: _ErrorReason.ValueType  # 138
+    """Too many unanswered requests of a tile channel."""
+    ERROR_REASON_STREAM_STALLED: _ErrorReason.ValueType  # 139
+    """A caller that took or sent nothing for too long: its call was ended. In the server's log alone."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo, domain "larvik". The message of the Status says the rest."""
@@ -566,4 +576,14 @@ ERROR_REASON_CALL_CANCELLED: ErrorReason.ValueType  # 133
 """The caller cancelled the call."""
 ERROR_REASON_PROCESS_FORKED: ErrorReason.ValueType  # 134
 """A process that was forked cannot do this."""
+ERROR_REASON_STREAM_INVALID: ErrorReason.ValueType  # 135
+"""A stream with what was not asked for, or came before."""
+ERROR_REASON_TILE_INVALID: ErrorReason.ValueType  # 136
+"""A tile that cannot be had of its expression, or a request out of order."""
+ERROR_REASON_TILE_HANDLE_UNKNOWN: ErrorReason.ValueType  # 137
+"""Nothing is open under this handle of a tile channel any more."""
+ERROR_REASON_TILES_EXHAUSTED: ErrorReason.ValueType  # 138
+"""Too many unanswered requests of a tile channel."""
+ERROR_REASON_STREAM_STALLED: ErrorReason.ValueType  # 139
+"""A caller that took or sent nothing for too long: its call was ended. In the server's log alone."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

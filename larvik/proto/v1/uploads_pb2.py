@@ -27,7 +27,7 @@ from larvik.proto.v1 import catalog_pb2 as larvik_dot_proto_dot_v1_dot_catalog__
 from larvik.proto.v1 import query_pb2 as larvik_dot_proto_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlarvik/proto/v1/uploads.proto\x12\x0flarvik.proto.v1\x1a\x1blarvik/proto/v1/array.proto\x1a\x1dlarvik/proto/v1/catalog.proto\x1a\x1blarvik/proto/v1/query.proto\"\x92\x02\n\x12\x42\x65ginUploadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x06values\x18\x02 \x01(\x0b\x32\x1d.larvik.proto.v1.RecordValues\x12(\n\x04spec\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x41\n\x07\x62iometa\x18\x04 \x03(\x0b\x32\x30.larvik.proto.v1.BeginUploadRequest.BiometaEntry\x1aQ\n\x0c\x42iometaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.larvik.proto.v1.RecordValuesList:\x02\x38\x01\"?\n\x10RecordValuesList\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.larvik.proto.v1.RecordValues\"d\n\x13\x42\x65ginUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\t\x12(\n\x04spec\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\"(\n\x13\x43ommitUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\\\n\x14\x43ommitUploadResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\'\n\x06record\x18\x03 \x01(\x0b\x32\x17.larvik.proto.v1.Record\"\'\n\x12\x41\x62ortUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x15\n\x13\x41\x62ortUploadResponse\"\xab\x01\n\x11ImportPathRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12@\n\x07options\x18\x02 \x03(\x0b\x32/.larvik.proto.v1.ImportPathRequest.OptionsEntry\x1a\x46\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\"[\n\x12ImportPathResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12(\n\x07records\x18\x03 \x03(\x0b\x32\x17.larvik.proto.v1.Record2\xfb\x02\n\rUploadService\x12X\n\x0b\x42\x65ginUpload\x12#.larvik.proto.v1.BeginUploadRequest\x1a$.larvik.proto.v1.BeginUploadResponse\x12]\n\x0c\x43ommitUpload\x12$.larvik.proto.v1.CommitUploadRequest\x1a%.larvik.proto.v1.CommitUploadResponse0\x01\x12X\n\x0b\x41\x62ortUpload\x12#.larvik.proto.v1.AbortUploadRequest\x1a$.larvik.proto.v1.AbortUploadResponse\x12W\n\nImportPath\x12\".larvik.proto.v1.ImportPathRequest\x1a#.larvik.proto.v1.ImportPathResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlarvik/proto/v1/uploads.proto\x12\x0flarvik.proto.v1\x1a\x1blarvik/proto/v1/array.proto\x1a\x1dlarvik/proto/v1/catalog.proto\x1a\x1blarvik/proto/v1/query.proto\"\x92\x02\n\x12\x42\x65ginUploadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x06values\x18\x02 \x01(\x0b\x32\x1d.larvik.proto.v1.RecordValues\x12(\n\x04spec\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x41\n\x07\x62iometa\x18\x04 \x03(\x0b\x32\x30.larvik.proto.v1.BeginUploadRequest.BiometaEntry\x1aQ\n\x0c\x42iometaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.larvik.proto.v1.RecordValuesList:\x02\x38\x01\"?\n\x10RecordValuesList\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.larvik.proto.v1.RecordValues\"v\n\x13\x42\x65ginUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\t\x12(\n\x04spec\x18\x03 \x01(\x0b\x32\x1a.larvik.proto.v1.ArraySpec\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"*\n\x11GetUploadResponse\x12\x15\n\rstored_blocks\x18\x01 \x03(\x04\"(\n\x13\x43ommitUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\\\n\x14\x43ommitUploadResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\'\n\x06record\x18\x03 \x01(\x0b\x32\x17.larvik.proto.v1.Record\"\'\n\x12\x41\x62ortUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x15\n\x13\x41\x62ortUploadResponse\"\xab\x01\n\x11ImportPathRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12@\n\x07options\x18\x02 \x03(\x0b\x32/.larvik.proto.v1.ImportPathRequest.OptionsEntry\x1a\x46\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.larvik.proto.v1.Value:\x02\x38\x01\"[\n\x12ImportPathResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12(\n\x07records\x18\x03 \x03(\x0b\x32\x17.larvik.proto.v1.Record2\xcf\x03\n\rUploadService\x12X\n\x0b\x42\x65ginUpload\x12#.larvik.proto.v1.BeginUploadRequest\x1a$.larvik.proto.v1.BeginUploadResponse\x12R\n\tGetUpload\x12!.larvik.proto.v1.GetUploadRequest\x1a\".larvik.proto.v1.GetUploadResponse\x12]\n\x0c\x43ommitUpload\x12$.larvik.proto.v1.CommitUploadRequest\x1a%.larvik.proto.v1.CommitUploadResponse0\x01\x12X\n\x0b\x41\x62ortUpload\x12#.larvik.proto.v1.AbortUploadRequest\x1a$.larvik.proto.v1.AbortUploadResponse\x12W\n\nImportPath\x12\".larvik.proto.v1.ImportPathRequest\x1a#.larvik.proto.v1.ImportPathResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,21 +45,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDVALUESLIST']._serialized_start=416
   _globals['_RECORDVALUESLIST']._serialized_end=479
   _globals['_BEGINUPLOADRESPONSE']._serialized_start=481
-  _globals['_BEGINUPLOADRESPONSE']._serialized_end=581
-  _globals['_COMMITUPLOADREQUEST']._serialized_start=583
-  _globals['_COMMITUPLOADREQUEST']._serialized_end=623
-  _globals['_COMMITUPLOADRESPONSE']._serialized_start=625
-  _globals['_COMMITUPLOADRESPONSE']._serialized_end=717
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=719
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=758
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=760
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=781
-  _globals['_IMPORTPATHREQUEST']._serialized_start=784
-  _globals['_IMPORTPATHREQUEST']._serialized_end=955
-  _globals['_IMPORTPATHREQUEST_OPTIONSENTRY']._serialized_start=885
-  _globals['_IMPORTPATHREQUEST_OPTIONSENTRY']._serialized_end=955
-  _globals['_IMPORTPATHRESPONSE']._serialized_start=957
-  _globals['_IMPORTPATHRESPONSE']._serialized_end=1048
-  _globals['_UPLOADSERVICE']._serialized_start=1051
-  _globals['_UPLOADSERVICE']._serialized_end=1430
+  _globals['_BEGINUPLOADRESPONSE']._serialized_end=599
+  _globals['_GETUPLOADREQUEST']._serialized_start=601
+  _globals['_GETUPLOADREQUEST']._serialized_end=638
+  _globals['_GETUPLOADRESPONSE']._serialized_start=640
+  _globals['_GETUPLOADRESPONSE']._serialized_end=682
+  _globals['_COMMITUPLOADREQUEST']._serialized_start=684
+  _globals['_COMMITUPLOADREQUEST']._serialized_end=724
+  _globals['_COMMITUPLOADRESPONSE']._serialized_start=726
+  _globals['_COMMITUPLOADRESPONSE']._serialized_end=818
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=820
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=859
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=861
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=882
+  _globals['_IMPORTPATHREQUEST']._serialized_start=885
+  _globals['_IMPORTPATHREQUEST']._serialized_end=1056
+  _globals['_IMPORTPATHREQUEST_OPTIONSENTRY']._serialized_start=986
+  _globals['_IMPORTPATHREQUEST_OPTIONSENTRY']._serialized_end=1056
+  _globals['_IMPORTPATHRESPONSE']._serialized_start=1058
+  _globals['_IMPORTPATHRESPONSE']._serialized_end=1149
+  _globals['_UPLOADSERVICE']._serialized_start=1152
+  _globals['_UPLOADSERVICE']._serialized_end=1615
 # @@protoc_insertion_point(module_scope)

@@ -115,10 +115,13 @@ class BeginUploadResponse(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     ARRAY_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """Id of the session."""
     array_id: _builtins.str
     """Id that the array will have."""
+    document: _builtins.str
+    """Metadata of the level 0 that is stored (its zarr.json), as JSON: how ENCODING_CHUNKS is encoded."""
     @_builtins.property
     def spec(self) -> _array_pb2.ArraySpec:
         """The spec with the grid that was chosen: blocks to put are the shards of level 0."""
@@ -129,14 +132,61 @@ class BeginUploadResponse(_message.Message):
         upload_id: _builtins.str = ...,
         array_id: _builtins.str = ...,
         spec: _array_pb2.ArraySpec | None = ...,
+        document: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_id", b"array_id", "spec", b"spec", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_id", b"array_id", "document", b"document", "spec", b"spec", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginUploadResponse: _TypeAlias = BeginUploadResponse  # noqa: Y015
+
+@_typing.final
+class GetUploadRequest(_message.Message):
+    """Asks what is stored of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """Id of the session."""
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
+
+@_typing.final
+class GetUploadResponse(_message.Message):
+    """What is stored of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_BLOCKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stored_blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers, in C order of the grid of shards of level 0, of the blocks that are stored, ascending."""
+
+    def __init__(
+        self,
+        *,
+        stored_blocks: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored_blocks", b"stored_blocks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadResponse: _TypeAlias = GetUploadResponse  # noqa: Y015
 
 @_typing.final
 class CommitUploadRequest(_message.Message):

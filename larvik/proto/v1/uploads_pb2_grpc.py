@@ -40,6 +40,11 @@ class UploadServiceStub(object):
                 request_serializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadRequest.SerializeToString,
                 response_deserializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadResponse.FromString,
                 _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/larvik.proto.v1.UploadService/GetUpload',
+                request_serializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
         self.CommitUpload = channel.unary_stream(
                 '/larvik.proto.v1.UploadService/CommitUpload',
                 request_serializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.CommitUploadRequest.SerializeToString,
@@ -63,6 +68,13 @@ class UploadServiceServicer(object):
 
     def BeginUpload(self, request, context):
         """Opens a session. Idempotent by the row's id. Scope: write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """Tells which blocks of a session are stored, to go on after a cut. Scope: write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +108,11 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     servicer.BeginUpload,
                     request_deserializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadRequest.FromString,
                     response_serializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadRequest.FromString,
+                    response_serializer=larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadResponse.SerializeToString,
             ),
             'CommitUpload': grpc.unary_stream_rpc_method_handler(
                     servicer.CommitUpload,
@@ -141,6 +158,33 @@ class UploadService(object):
             '/larvik.proto.v1.UploadService/BeginUpload',
             larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadRequest.SerializeToString,
             larvik_dot_proto_dot_v1_dot_uploads__pb2.BeginUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/larvik.proto.v1.UploadService/GetUpload',
+            larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadRequest.SerializeToString,
+            larvik_dot_proto_dot_v1_dot_uploads__pb2.GetUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

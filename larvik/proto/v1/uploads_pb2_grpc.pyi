@@ -35,6 +35,8 @@ class UploadServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UploadServiceAsyncStub: ...
     BeginUpload: _grpc.UnaryUnaryMultiCallable[_uploads_pb2.BeginUploadRequest, _uploads_pb2.BeginUploadResponse]
     """Opens a session. Idempotent by the row's id. Scope: write."""
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_uploads_pb2.GetUploadRequest, _uploads_pb2.GetUploadResponse]
+    """Tells which blocks of a session are stored, to go on after a cut. Scope: write."""
     CommitUpload: _grpc.UnaryStreamMultiCallable[_uploads_pb2.CommitUploadRequest, _uploads_pb2.CommitUploadResponse]
     """Builds the levels and makes the array visible; streams progress, last the row. Scope: write."""
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_uploads_pb2.AbortUploadRequest, _uploads_pb2.AbortUploadResponse]
@@ -49,6 +51,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginUpload: _aio.UnaryUnaryMultiCallable[_uploads_pb2.BeginUploadRequest, _uploads_pb2.BeginUploadResponse]  # type: ignore[assignment]
     """Opens a session. Idempotent by the row's id. Scope: write."""
+    GetUpload: _aio.UnaryUnaryMultiCallable[_uploads_pb2.GetUploadRequest, _uploads_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """Tells which blocks of a session are stored, to go on after a cut. Scope: write."""
     CommitUpload: _aio.UnaryStreamMultiCallable[_uploads_pb2.CommitUploadRequest, _uploads_pb2.CommitUploadResponse]  # type: ignore[assignment]
     """Builds the levels and makes the array visible; streams progress, last the row. Scope: write."""
     AbortUpload: _aio.UnaryUnaryMultiCallable[_uploads_pb2.AbortUploadRequest, _uploads_pb2.AbortUploadResponse]  # type: ignore[assignment]
@@ -66,6 +70,14 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_uploads_pb2.BeginUploadResponse, _abc.Awaitable[_uploads_pb2.BeginUploadResponse]]:
         """Opens a session. Idempotent by the row's id. Scope: write."""
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _uploads_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_uploads_pb2.GetUploadResponse, _abc.Awaitable[_uploads_pb2.GetUploadResponse]]:
+        """Tells which blocks of a session are stored, to go on after a cut. Scope: write."""
 
     @_abc_1.abstractmethod
     def CommitUpload(

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -20,14 +21,20 @@ from typing import IO
 import pyarrow as pa
 
 from larvik.errors import LarvikError, PreconditionError
-from larvik.services.bundle import open_services
+from larvik.services.bundle import Services, open_services
 from larvik_server.access import RevokedKeys
+from larvik_server.flight.choice import Encodings
 from larvik_server.flight.config import FlightConfig
+from larvik_server.flight.descriptors import DescriptorServer
 from larvik_server.flight.gate import Gate, hide_tracebacks
 from larvik_server.flight.memory import keep_freed_memory
+from larvik_server.flight.probe import Probe
 from larvik_server.flight.server import FlightServer
 from larvik_server.flight.streams import Streams
 from larvik_server.flight.tickets import Tickets
+
+#: How long the listener gets to close once nothing runs, in seconds.
+SHUTDOWN_S = 0.25
 
 
 def main() -> int:
@@ -55,19 +62,25 @@ def _serve(config: FlightConfig, stop: threading.Event, answers: IO[str]) -> int
     with open_services(config.services, lock=False, create=False) as services:
         revoked = RevokedKeys(services.identity.revoked_keys)
         gate = Gate(services.identity, revoked)
-        streams = Streams(config.streams, config.streams_per_subject, revoked)
+        streams = Streams(config.limits, revoked)
         tickets = Tickets(config.ticket_secret, config.ticket_seconds)
+        descriptors = _descriptors(config, services, revoked, tickets)
+        encodings = Encodings(descriptors.name if descriptors is not None else "", config.addresses)
         server = _listen(config, lambda: FlightServer(
-            config.location, services, gate, tickets, streams, config.listed, _tls(config)
+            config.location, services, gate, tickets, streams, config.listed, _tls(config), encodings
         ))  # fmt: skip
         _answer(answers, {"port": server.port})
         from larvik_server import logs
 
         logs.configure(config.log_format, config.log_level)
-        threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
+        probe = Probe(config, server.port, gate.probe)
+        threading.Thread(target=_heed_parent, args=(stop, probe, answers), daemon=True).start()
         stop.wait()
         gate.is_draining = True
-        _drain(server, config.grace_s)
+        if descriptors is not None:
+            descriptors.stop()
+        _drain(server, streams, config.grace_s)
+        streams.stop()
         revoked.stop()
     return 0
 
@@ -84,23 +97,40 @@ def _listen(config: FlightConfig, make: Callable[[], FlightServer]) -> FlightSer
         ) from error
 
 
+def _descriptors(
+    config: FlightConfig, services: Services, revoked: RevokedKeys, tickets: Tickets
+) -> DescriptorServer | None:
+    """Return the socket that hands out stored objects, where there may be one."""
+    if not config.descriptors or not DescriptorServer.is_possible():
+        return None
+    return DescriptorServer(services.identity, revoked, tickets, services.arrays)
+
+
 def _tls(config: FlightConfig) -> tuple[bytes, bytes] | None:
     if config.tls_cert is None or config.tls_key is None:
         return None
     return Path(config.tls_cert).read_bytes(), Path(config.tls_key).read_bytes()
 
 
-def _watch_parent(stop: threading.Event) -> None:
+def _heed_parent(stop: threading.Event, probe: Probe, answers: IO[str]) -> None:
+    """Answer each line of the parent once the listener has answered; stop when the parent is gone."""
     while sys.stdin.readline():
-        pass
+        if probe.is_answered():
+            _answer(answers, {"alive": True})
     stop.set()
 
 
-def _drain(server: FlightServer, grace_s: float) -> None:
-    """Let running streams finish for a while, then end the process with those that do not."""
+def _drain(server: FlightServer, streams: Streams, grace_s: float) -> None:
+    """Let running streams finish for a while, then end the process, with those that do not.
+
+    Tile channels without a request end with it: they would stay open as long as their clients.
+    """
     closing = threading.Thread(target=server.shutdown, daemon=True)
     closing.start()
-    closing.join(grace_s)
+    give_up = time.monotonic() + grace_s
+    while closing.is_alive() and time.monotonic() < give_up and not streams.is_idle:
+        closing.join(0.05)
+    closing.join(SHUTDOWN_S)
     if closing.is_alive():
         sys.stderr.flush()
         os._exit(0)

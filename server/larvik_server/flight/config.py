@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from larvik.services.bundle import ServiceConfig
+from larvik_server.flight.limits import StreamLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,13 @@ class FlightConfig:
         PEM files.
     ticket_secret : bytes
         Key of the tickets' signatures.
-    ticket_seconds, streams, streams_per_subject, listed, grace_s
+    lane : str
+        ``bulk``, or ``tiles``: what it is for. Either serves both.
+    limits : StreamLimits
+        What it takes at once.
+    descriptors, addresses : bool
+        Which stored objects may be handed out.
+    ticket_seconds, listed, grace_s, hang_s
         As in `larvik_server.settings`.
     log_format, log_level : str
         As in `larvik_server.settings`.
@@ -38,10 +45,13 @@ class FlightConfig:
     tls_key: str | None
     ticket_secret: bytes
     ticket_seconds: int
-    streams: int
-    streams_per_subject: int
+    lane: str
+    limits: StreamLimits
     listed: int
+    descriptors: bool
+    addresses: bool
     grace_s: float
+    hang_s: float
     log_format: str
     log_level: str
 
@@ -68,6 +78,7 @@ class FlightConfig:
             tuple(services["import_roots"]),
             tuple(services["models"]),
         )
+        values["limits"] = StreamLimits(**values["limits"])
         values["services"] = ServiceConfig(**services)
         values["ticket_secret"] = base64.b64decode(values["ticket_secret"])
         return cls(**values)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from larvik.errors import InvalidArgumentError, LarvikError
+from larvik.proto.v1 import flight_pb2
 from larvik.query.query import Order, Query, Record
 from larvik.services.bundle import Services
 from larvik.services.principal import Principal
@@ -43,8 +44,9 @@ class Listing:
         self, principal: Principal, descriptor: flight.FlightDescriptor, read: Read
     ) -> flight.FlightInfo:
         """Return what a client needs to read: schema, plan and a ticket for this server."""
-        ticket, expires = self._tickets.issue(principal, read.command, read.arrays.values())
         plan = read.plan
+        encoding = plan.encoding if plan is not None else flight_pb2.ENCODING_UNSPECIFIED
+        ticket, expires = self._tickets.issue(principal, read.command, read.arrays.values(), encoding)
         return flight.FlightInfo(
             read.schema,
             descriptor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+import time
 
 #: Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -28,30 +29,35 @@ def keep_freed_memory() -> bool:
 
 
 class IdleTrim:
-    """Gives free memory back once no stream is open for `IDLE_S`."""
+    """Gives free memory back when nothing was done for `IDLE_S`; asked by the watchdog."""
 
     def __init__(self) -> None:
         self._trim = _libc_function("malloc_trim")
         self._open = 0
+        self._used_at = 0.0
         self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
 
     def begin(self) -> None:
         """Note that a stream was opened."""
         with self._lock:
             self._open += 1
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
 
     def end(self) -> None:
         """Note that a stream ended."""
         with self._lock:
             self._open -= 1
-            if self._open == 0 and self._trim is not None:
-                self._timer = threading.Timer(IDLE_S, self._trim, args=(0,))
-                self._timer.daemon = True
-                self._timer.start()
+        self.used()
+
+    def used(self) -> None:
+        """Note that something was done, such as a tile of a channel that stays open."""
+        self._used_at = time.monotonic()
+
+    def when_idle(self, now: float) -> None:
+        """Give free memory back, once after each time that something was done."""
+        if self._used_at and not self._open and now - self._used_at > IDLE_S:
+            self._used_at = 0.0
+            if self._trim is not None:
+                self._trim(0)
 
 
 def _libc_function(name: str) -> ctypes._NamedFuncPointer | None:

@@ -10,17 +10,16 @@ import pyarrow as pa
 
 from larvik.array.spec import ArraySpec
 from larvik.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError
+from larvik.proto.v1 import flight_pb2
 from larvik.query.query import Record
 from larvik.services.bundle import Services
 from larvik.services.principal import Principal
 from larvik.services.tables import MAX_BYTES
-from larvik.wire.batches import decode_boxes
+from larvik.wire.boxes import decode_boxes
 from larvik.wire.tensors import Box
+from larvik_server.flight.encoded_puts import put_chunks
 
 Shape = tuple[int, ...]
-
-#: Blocks that are taken, and perhaps not stored yet, when the next is asked for.
-IN_FLIGHT = 2
 
 
 class BlockAssembler:
@@ -84,6 +83,32 @@ class BlockAssembler:
         return Box(start, shape)
 
 
+def put_upload(
+    services: Services,
+    principal: Principal,
+    put: flight_pb2.UploadPut,
+    batches: Iterator[pa.RecordBatch],
+    stored: Callable[[int], None],
+) -> None:
+    """Store the blocks of a stream in the encoding that its command names.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``ENCODING_UNSUPPORTED``, for another encoding than dense and chunks.
+    """
+    if put.encoding in (flight_pb2.ENCODING_UNSPECIFIED, flight_pb2.ENCODING_DENSE):
+        put_blocks(services, principal, put.upload_id, batches, stored)
+    elif put.encoding == flight_pb2.ENCODING_CHUNKS:
+        put_chunks(services, principal, put.upload_id, batches, stored)
+    else:
+        raise InvalidArgumentError(
+            "Uploads take ENCODING_DENSE or ENCODING_CHUNKS.",
+            reason="ENCODING_UNSUPPORTED",
+            field="upload_put.encoding",
+        )
+
+
 def put_blocks(
     services: Services,
     principal: Principal,
@@ -91,23 +116,18 @@ def put_blocks(
     batches: Iterator[pa.RecordBatch],
     stored: Callable[[int], None],
 ) -> None:
-    """Store the blocks of a stream; `stored` is told now and then, and in the end, how many are."""
+    """Store the blocks of a stream; `stored` is told how many are, after each."""
     assembler = BlockAssembler(services.uploads.spec(principal, upload_id))
-    taken = 0
 
     def blocks() -> Iterator[tuple[Shape, np.ndarray]]:
-        nonlocal taken
         for batch in batches:
             for box, pixels in decode_boxes(batch, assembler.dtype):
                 complete = assembler.add(box, pixels)
                 if complete is not None:
                     yield complete
-                    taken += 1
-                    stored(max(0, taken - IN_FLIGHT))
         assembler.finish()
 
-    services.uploads.write_many(principal, upload_id, blocks())
-    stored(taken)
+    services.uploads.write_many(principal, upload_id, blocks(), stored)
 
 
 def put_table(

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from google.protobuf.json_format import MessageToJson
 
-from larvik.array.budget import Budget, Estimates
-from larvik.array.evaluate import Cancelled, evaluate
+from larvik.array.evaluator import Cancelled
 from larvik.array.expression import Expression, Source
-from larvik.array.grids import grid_of
-from larvik.array.planner import plan
 from larvik.errors import InvalidArgumentError, NotFoundError
 from larvik.ids import parse_id
 from larvik.proto.v1 import flight_pb2
@@ -20,13 +17,12 @@ from larvik.query.query import Query
 from larvik.services.arrays import StoredArray
 from larvik.services.bundle import Services
 from larvik.services.principal import Principal
-from larvik.wire.batches import Dense, dense, encode_dense
 from larvik.wire.expressions import decode_expressions, encode_expressions
 from larvik.wire.queries import decode_query, encode_query
 from larvik.wire.values import check_name
+from larvik_server.flight.asked import Asked
+from larvik_server.flight.choice import Encodings
 
-#: What one stream may hold while it evaluates.
-BUDGET = Budget(memory_bytes=128 << 20)
 #: Kinds of paths.
 ARRAYS, TABLES, MODELS = "arrays", "tables", "models"
 
@@ -48,6 +44,8 @@ class Read:
         Where its arrays are stored, by id.
     plan : ArrayPlan or None
         Of pixels.
+    reads_ahead : bool
+        Whether its batches are made ahead by themselves.
     """
 
     command: flight_pb2.FlightCommand
@@ -55,19 +53,24 @@ class Read:
     batches: Callable[[Cancelled], Iterator[pa.RecordBatch]]
     arrays: Mapping[str, StoredArray]
     plan: flight_pb2.ArrayPlan | None = None
+    reads_ahead: bool = False
 
 
 class Reads:
     """Opens what commands and paths name, with the rights of a principal."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, encodings: Encodings) -> None:
         self._services = services
+        self._encodings = encodings
 
     def open(
         self,
         principal: Principal,
         command: flight_pb2.FlightCommand,
         arrays: Mapping[str, StoredArray] | None = None,
+        encoding: flight_pb2.Encoding.ValueType | None = None,
+        *,
+        is_near: bool = False,
     ) -> Read:
         """Return what `command` reads.
 
@@ -75,6 +78,10 @@ class Reads:
         ----------
         arrays : mapping, optional
             Where its arrays are, from a ticket; without it rights are checked and they are looked up.
+        encoding : Encoding, optional
+            From the same ticket; without it the cheapest that the command accepts is chosen.
+        is_near : bool
+            Whether the client asks from this host.
 
         Raises
         ------
@@ -83,7 +90,7 @@ class Reads:
         """
         kind = command.WhichOneof("kind")
         if kind == "array_read":
-            return self._array(principal, command, arrays)
+            return self._array(principal, command, arrays, encoding, is_near)
         if kind == "table_read":
             return self._rows(principal, command)
         if kind == "measurement_read":
@@ -133,14 +140,9 @@ class Reads:
         principal: Principal,
         command: flight_pb2.FlightCommand,
         arrays: Mapping[str, StoredArray] | None,
+        encoding: flight_pb2.Encoding.ValueType | None,
+        is_near: bool,
     ) -> Read:
-        accepted = command.array_read.accept_encodings
-        if accepted and flight_pb2.ENCODING_DENSE not in accepted:
-            raise InvalidArgumentError(
-                "This server encodes pixels as ENCODING_DENSE, which accept_encodings does not name.",
-                reason="ENCODING_UNSUPPORTED",
-                field="accept_encodings",
-            )
         expressions = decode_expressions(command.array_read.expression)
         if len(expressions) != 1:
             raise InvalidArgumentError(
@@ -150,38 +152,26 @@ class Reads:
             )
         if arrays is None:
             arrays = self._services.arrays.locate(principal, expressions)
-        return self._pixels(command, expressions[0], arrays)
+        return self._pixels(command, expressions[0], arrays, encoding, is_near)
 
     def _pixels(
         self,
         command: flight_pb2.FlightCommand,
         expression: Expression,
         arrays: Mapping[str, StoredArray],
+        encoding: flight_pb2.Encoding.ValueType | None = None,
+        is_near: bool = False,
     ) -> Read:
-        figures = plan(expression, remote=False, where="client")
-        promised = flight_pb2.ArrayPlan(
-            shape=expression.shape,
-            dtype=expression.dtype.name,
-            encoding=flight_pb2.ENCODING_DENSE,
-            reason="The one encoding of this server.",
-            result_bytes=figures.bytes_result,
-            source_bytes=figures.bytes_source,
-            chunks=figures.chunks,
-        )
-        dims = tuple(check_name(name, field="dims") for name in command.array_read.dims[: expression.ndim])
-        layout = layout_of(expression, dims, promised)
-
-        def batches(cancelled: Cancelled) -> Iterator[pa.RecordBatch]:
-            blocks = evaluate(
-                expression,
-                self._services.arrays.opener(arrays),
-                budget=BUDGET,
-                regions=layout.regions(),
-                cancelled=cancelled,
-            )
-            return encode_dense(layout, (block for _, block in blocks))
-
-        return Read(command, layout.schema, batches, arrays, promised)
+        read = command.array_read
+        dims = tuple(check_name(name, field="dims") for name in read.dims[: expression.ndim])
+        asked = Asked(self._services.arrays, expression, arrays, dims, read.codecs, is_near)
+        if encoding is None:
+            chosen = self._encodings.choose(asked, read.accept_encodings)
+        else:
+            chosen = self._encodings.permitted(asked, encoding)
+        promised = self._encodings.promise(asked, chosen)
+        schema, batches = chosen.encoding.stream(asked, MessageToJson(promised, indent=None))
+        return Read(command, schema, batches, arrays, promised, chosen.encoding.reads_ahead)
 
     def _rows(self, principal: Principal, command: flight_pb2.FlightCommand) -> Read:
         query = decode_query(command.table_read.query)
@@ -200,17 +190,3 @@ class Reads:
             return iter(tables.read(principal, table_id).to_batches(max_chunksize=65_536))
 
         return Read(command, tables.schema(principal, table_id), batches, {})
-
-
-def layout_of(expression: Expression, dims: tuple[str, ...], promised: flight_pb2.ArrayPlan) -> Dense:
-    """Return how the value of an expression travels."""
-    estimates = Estimates(BUDGET)
-    chunks = [max(sizes, default=1) for sizes in grid_of(expression)]
-    return dense(
-        expression.shape,
-        chunks,
-        expression.dtype,
-        dims=dims,
-        metadata={"larvik.plan": MessageToJson(promised, indent=None)},
-        fits=lambda shape: estimates.peak(expression, shape) <= BUDGET.most_bytes,
-    )

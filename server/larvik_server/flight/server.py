@@ -15,14 +15,22 @@ from larvik.services.bundle import Services
 from larvik.wire.messages import parse
 from larvik.wire.records import encode_record
 from larvik.wire.values import decode_row
-from larvik_server.flight.gate import CALL, Call, Gate, handler
+from larvik_server.flight.choice import Encodings
+from larvik_server.flight.exchange import TileChannel
+from larvik_server.flight.gate import CALL, HEALTH, Call, Gate, handler
 from larvik_server.flight.listing import Listing
-from larvik_server.flight.puts import put_blocks, put_table
+from larvik_server.flight.peers import is_near
+from larvik_server.flight.puts import put_table, put_upload
 from larvik_server.flight.reads import Read, Reads
 from larvik_server.flight.streams import Streams
 from larvik_server.flight.tickets import MAX_COMMAND, Tickets, stored_arrays
+from larvik_server.flight.tiles import Tiles
+from larvik_server.flight.watchdog import Watched
 
-HEALTH = "larvik.v1.health"
+#: How many times as long an upload waits for more, as a read waits for what was sent to be taken.
+UPLOAD_PATIENCE = 10.0
+#: How long an upload waits for a place before it is refused: whoever streams cannot begin anew at will.
+UPLOAD_WAIT_S = 45.0
 _ACTIONS = ((HEALTH, "Answers SERVING while streams are served."),)
 
 
@@ -45,6 +53,8 @@ class FlightServer(flight.FlightServerBase):
         Most arrays, and most tables, of one listing.
     tls : tuple of bytes, optional
         Certificate and key, PEM.
+    encodings : Encodings, optional
+        How pixels may travel; without it nothing but their bytes is handed out.
     """
 
     def __init__(
@@ -56,12 +66,13 @@ class FlightServer(flight.FlightServerBase):
         streams: Streams,
         listed: int,
         tls: tuple[bytes, bytes] | None = None,
+        encodings: Encodings | None = None,
     ) -> None:
         super().__init__(location, middleware={CALL: gate}, tls_certificates=[tls] if tls else None)
         self._services = services
         self._tickets = tickets
         self._streams = streams
-        self._reads = Reads(services)
+        self._reads = Reads(services, encodings or Encodings())
         self._listing = Listing(services, self._reads, tickets, listed)
 
     @handler
@@ -74,22 +85,23 @@ class FlightServer(flight.FlightServerBase):
         self, call: Call, context: Any, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
         """Tell how to read what a descriptor names."""
-        return self._listing.info(call.principal, descriptor, self._read(call, descriptor))
+        return self._listing.info(call.principal, descriptor, self._read(call, context, descriptor))
 
     @handler
     def get_schema(
         self, call: Call, context: Any, descriptor: flight.FlightDescriptor
     ) -> flight.SchemaResult:
         """Tell the schema of what a descriptor names."""
-        return flight.SchemaResult(self._read(call, descriptor).schema)
+        return flight.SchemaResult(self._read(call, context, descriptor).schema)
 
     @handler
     def do_get(self, call: Call, context: Any, ticket: flight.Ticket) -> flight.FlightDataStream:
         """Stream what a ticket permits."""
         body = self._tickets.redeem(call.principal, ticket.ticket)
         self._streams.check_key(body.key_id)
-        read = self._reads.open(call.principal, body.command, stored_arrays(body))
-        return flight.GeneratorStream(read.schema, self._streams.batches(call, context, read.batches))
+        read = self._reads.open(call.principal, body.command, stored_arrays(body), body.encoding)
+        batches = self._streams.batches(call, context, read.batches, ahead=not read.reads_ahead)
+        return flight.GeneratorStream(read.schema, batches)
 
     @handler
     def do_put(
@@ -103,13 +115,13 @@ class FlightServer(flight.FlightServerBase):
         """Store blocks of an upload session, or a measurement table."""
         command = self._command(descriptor)
         kind = command.WhichOneof("kind")
-        with self._streams.slot(call):
-            batches = self._received(call, context, reader)
+        with self._streams.slot(call, context, patience=UPLOAD_PATIENCE, wait_s=UPLOAD_WAIT_S) as watched:
+            batches = self._received(call, context, reader, watched)
             if kind == "upload_put":
-                put_blocks(
+                put_upload(
                     self._services,
                     call.principal,
-                    command.upload_put.upload_id,
+                    command.upload_put,
                     batches,
                     lambda blocks: _tell(writer, flight_pb2.UploadPutResult(blocks=blocks)),
                 )
@@ -127,9 +139,21 @@ class FlightServer(flight.FlightServerBase):
                 )
 
     @handler
-    def do_exchange(self, call: Call, context: Any, *arguments: Any) -> None:
-        """Refuse: this server exchanges nothing."""
-        raise UnsupportedError("This server has no DoExchange.", reason="METHOD_UNKNOWN")
+    def do_exchange(
+        self,
+        call: Call,
+        context: Any,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.MetadataRecordBatchWriter,
+    ) -> None:
+        """Serve a tile channel."""
+        if self._command(descriptor).WhichOneof("kind") != "tile_channel":
+            raise InvalidArgumentError(
+                "The descriptor's command takes tile_channel here.", reason="COMMAND_INVALID", field="command"
+            )
+        with self._streams.channel(call, context) as place:
+            TileChannel(call, Tiles(self._services.arrays, call.principal), reader, writer, place).serve()
 
     @handler
     def list_actions(self, call: Call, context: Any) -> list[tuple[str, str]]:
@@ -143,11 +167,12 @@ class FlightServer(flight.FlightServerBase):
             raise UnsupportedError(f"There is no action {action.type[:200]!r}.", reason="METHOD_UNKNOWN")
         return [flight.Result(pa.py_buffer(b"SERVING"))]
 
-    def _read(self, call: Call, descriptor: flight.FlightDescriptor) -> Read:
+    def _read(self, call: Call, context: Any, descriptor: flight.FlightDescriptor) -> Read:
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             path = tuple(part.decode("utf-8", "replace") for part in descriptor.path)
             return self._reads.open_path(call.principal, path)
-        return self._reads.open(call.principal, self._command(descriptor))
+        command = self._command(descriptor)
+        return self._reads.open(call.principal, command, is_near=is_near(context.peer()))
 
     def _command(self, descriptor: flight.FlightDescriptor) -> flight_pb2.FlightCommand:
         data = descriptor.command or b"" if descriptor.descriptor_type == flight.DescriptorType.CMD else b""
@@ -158,17 +183,21 @@ class FlightServer(flight.FlightServerBase):
         return parse(flight_pb2.FlightCommand, data, field="command")
 
     def _received(
-        self, call: Call, context: Any, reader: flight.MetadataRecordBatchReader
+        self, call: Call, context: Any, reader: flight.MetadataRecordBatchReader, watched: Watched
     ) -> Iterator[pa.RecordBatch]:
         """Yield the batches of an upload, each checked to be valid Arrow, as long as it may go on."""
         try:
+            watched.waits()
             for chunk in reader:
+                watched.goes_on()
                 self._streams.check(call, context)
                 if chunk.data is not None:
                     # Arrow believes the offsets that it receives: lying ones would read memory of others.
                     chunk.data.validate(full=True)
                     call.size_bytes += chunk.data.nbytes
                     yield chunk.data
+                watched.waits()
+            watched.goes_on()
         except LarvikError:
             raise
         except (pa.ArrowException, flight.FlightError, OSError):

@@ -37,12 +37,19 @@ class Tickets:
         self._lifetime_s = lifetime_s
 
     def issue(
-        self, principal: Principal, command: flight_pb2.FlightCommand, arrays: Iterable[StoredArray] = ()
+        self,
+        principal: Principal,
+        command: flight_pb2.FlightCommand,
+        arrays: Iterable[StoredArray] = (),
+        encoding: flight_pb2.Encoding.ValueType = flight_pb2.ENCODING_UNSPECIFIED,
     ) -> tuple[bytes, float]:
         """Return a ticket for what `command` asks, and when it ends (POSIX seconds)."""
         expires = time.time() + self._lifetime_s
         body = flight_pb2.TicketBody(
-            command=command, subject_id=principal.subject_id, key_id=principal.key_id
+            command=command,
+            subject_id=principal.subject_id,
+            key_id=principal.key_id,
+            encoding=encoding,
         )
         body.expires_at.FromMilliseconds(int(expires * 1000))
         for array in arrays:
@@ -52,6 +59,7 @@ class Tickets:
                 location=array.location,
                 spec=encode_spec(array.spec),
                 fingerprint=array.fingerprint,
+                stored_bytes=array.stored_bytes,
             )
         data = body.SerializeToString()
         return flight_pb2.SignedTicket(body=data, signature=self._sign(data)).SerializeToString(), expires
@@ -97,6 +105,7 @@ def stored_arrays(body: flight_pb2.TicketBody) -> Mapping[str, StoredArray]:
             array.location,
             _spec(array),
             array.fingerprint if array.HasField("fingerprint") else None,
+            array.stored_bytes,
         )
         for array in body.arrays
     }

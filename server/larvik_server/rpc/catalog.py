@@ -35,6 +35,7 @@ class Description:
     flight_url: str
     http_url: str
     features: tuple[str, ...]
+    tile_urls: Callable[[], Sequence[str]] = tuple
 
 
 class CatalogServicer(CatalogServiceServicer):
@@ -82,6 +83,7 @@ class CatalogServicer(CatalogServiceServicer):
             features=self._description.features,
             subject_id=caller.subject_id,
             scopes=sorted(caller.scopes),
+            tile_urls=self._description.tile_urls(),
         )
 
     async def QueryRecords(self, request: pb.QueryRecordsRequest, context: Any) -> pb.QueryRecordsResponse:  # noqa: N802

@@ -20,6 +20,7 @@ METHODS = {
     _CATALOG + "DeleteRecords": WRITE,
     _CATALOG + "RestoreRecord": WRITE,
     _UPLOADS + "BeginUpload": WRITE,
+    _UPLOADS + "GetUpload": WRITE,
     _UPLOADS + "CommitUpload": WRITE,
     _UPLOADS + "AbortUpload": WRITE,
     _UPLOADS + "ImportPath": WRITE,

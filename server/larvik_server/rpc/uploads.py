@@ -43,7 +43,17 @@ class UploadServicer(UploadServiceServicer):
         values, spec = decode_row(request.values.values), decode_spec(request.spec)
         begun = self._services.uploads.begin(caller, checked_model(request.model), values, spec, rows)
         return pb.BeginUploadResponse(
-            upload_id=begun.id, array_id=begun.array_id, spec=encode_spec(begun.spec)
+            upload_id=begun.id,
+            array_id=begun.array_id,
+            spec=encode_spec(begun.spec),
+            document=begun.document,
+        )
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:  # noqa: N802
+        """Tell which blocks of a session are stored."""
+        stored = self._services.uploads.stored_blocks
+        return pb.GetUploadResponse(
+            stored_blocks=await self._threads.run(stored, principal(), request.upload_id)
         )
 
     async def CommitUpload(  # noqa: N802

@@ -25,7 +25,7 @@ from larvik.ids import new_id
 from larvik.proto.v1 import catalog_pb2, flight_pb2, query_pb2
 from larvik.query.predicate import Compare, Lookup
 from larvik.query.query import Query
-from larvik.wire.batches import encode_block, upload_schema
+from larvik.wire.boxes import encode_block, upload_schema
 from larvik.wire.expressions import encode_expressions
 from larvik.wire.status import DETAILS_KEY, decode_details, decode_flight
 from larvik.wire.values import write_row

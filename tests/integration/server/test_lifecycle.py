@@ -28,7 +28,7 @@ from larvik.query.query import Query
 from larvik.services.bundle import ServiceConfig, open_services
 from larvik.testing.server import larvik_server
 from larvik.wire.expressions import encode_expressions
-from larvik_client.evaluator import fetch
+from larvik_client.pushdown import fetch
 from larvik_client.remote import connect
 
 TOKEN = "a-preset-token-of-the-test"
@@ -43,10 +43,11 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) ->
 
 
 def data_process(pid: int) -> psutil.Process:
-    (child,) = [
+    """Return the data process for bulk data, which is there before the one for tiles."""
+    found = [
         one for one in psutil.Process(pid).children() if "larvik_server.flight" in " ".join(one.cmdline())
     ]
-    return child
+    return min(found, key=psutil.Process.create_time)
 
 
 def whole(array_id: str, spec) -> Source:
@@ -251,8 +252,11 @@ def test_too_many_streams_are_refused_with_a_hint(tmp_path, put_into):
         held = [connection._flight.batches(command) for _ in range(2)]
         for stream in held:
             next(stream)
-        with pytest.raises(LarvikError) as caught:
-            fetch(connection._flight, source)
+        with (
+            connect(server.url, TOKEN, timeout_s=1) as impatient,
+            pytest.raises(LarvikError) as caught,
+        ):
+            fetch(impatient._flight, source)
         assert caught.value.reason == "STREAMS_EXHAUSTED"
         assert float(caught.value.metadata["retry_after_s"]) > 0
         for stream in held:

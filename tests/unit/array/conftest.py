@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class CountingReader:
     chunk_reads: dict[tuple[int, ...], int] = field(default_factory=dict)
     held_bytes: int = 0
     most_bytes: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,21 +45,24 @@ class CountingReader:
         for item, size in zip(selection, self.shape, strict=True):
             assert 0 <= item.start < item.stop <= size
             assert item.step >= 1
-        self.reads += 1
-        self._count(selection)
+        with self._lock:
+            self.reads += 1
+            self._count(selection)
         block = np.array(self.values[selection])
         if out is not None:
             assert out.shape == block.shape
             assert out.dtype == block.dtype
             out[...] = block
             return out
-        self.held_bytes += block.nbytes
-        self.most_bytes = max(self.most_bytes, self.held_bytes)
+        with self._lock:
+            self.held_bytes += block.nbytes
+            self.most_bytes = max(self.most_bytes, self.held_bytes)
         weakref.finalize(block, self._release, block.nbytes)
         return block
 
     def _release(self, size: int) -> None:
-        self.held_bytes -= size
+        with self._lock:  # the collector may call this while the lock is held, in the same thread
+            self.held_bytes -= size
 
     def _count(self, selection: tuple[slice, ...]) -> None:
         axes = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -293,7 +294,10 @@ def test_memory_stays_within_the_budget(name: str, make_image: Any) -> None:
         tracemalloc.stop()
     assert image.reader.most_bytes <= budget.memory_bytes
     assert peak <= budget.memory_bytes
-    assert image.reader.held_bytes == 0
+    deadline = time.monotonic() + 5
+    while image.reader.held_bytes:  # a thread lets go of its last block just after it gave the result
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_the_end_of_one_long_row_and_the_begin_of_the_next_are_read_without_the_rows(make_image: Any) -> None:

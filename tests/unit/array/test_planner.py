@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -118,3 +119,38 @@ def test_planning_a_large_array_is_quick() -> None:
     large = Source(STACK.array_id, 1, 0, (100, 4, 2000, 20_000, 20_000), "uint16", (1, 1, 1, 512, 512))
     found = plan(record("max", [large], {"axes": (2,), "keepdims": False}), remote=True)
     assert found.chunks == 100 * 4 * 2000 * 40 * 40
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A link as a connection measured it."""
+
+    bandwidth: float | None
+    latency_s: float | None = 0.001
+    server_rate: float | None = None
+
+
+def test_a_measured_link_says_how_long_each_place_takes() -> None:
+    node = project(STACK)
+    slow = plan(node, remote=True, link=Measured(12.5e6, 0.05))
+    assert slow.where == "server"
+    assert slow.seconds["client"] > 10 > slow.seconds["server"]
+    assert "link" in slow.why
+
+
+def test_a_fast_link_to_a_slow_server_is_better_fetched_over() -> None:
+    node = project(STACK)
+    assert plan(node, remote=True, link=Measured(3e9, 0.0001, 50e6)).where == "client"
+    assert plan(node, remote=True, link=Measured(3e9, 0.0001, 500e6)).where == "server"
+    assert plan(node, remote=True, link=Measured(12.5e6, 0.05, 50e6)).where == "server"
+
+
+def test_a_link_that_was_not_measured_leaves_it_to_the_bytes() -> None:
+    node = project(STACK)
+    assert plan(node, remote=True, link=Measured(None, None)).why == plan(node, remote=True).why
+
+
+def test_a_result_as_large_as_its_source_is_fetched_over_any_link() -> None:
+    node = record("negative", [STACK])
+    for bandwidth in (1e6, 1e9):
+        assert plan(node, remote=True, link=Measured(bandwidth)).where == "client"

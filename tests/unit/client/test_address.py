@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from larvik.errors import InvalidArgumentError
+from larvik.errors import InvalidArgumentError, UnauthenticatedError
 from larvik_client.address import parse_address, read_certificates
 
 
@@ -53,3 +53,13 @@ def test_certificates_that_cannot_be_read_are_named(tmp_path):
     assert read_certificates(None) is None
     with pytest.raises(InvalidArgumentError, match=r"none\.pem"):
         read_certificates(tmp_path / "none.pem")
+
+
+@pytest.mark.parametrize("described", ["grpc://:7411", "grpc+tcp://elsewhere:7411", "grpc+unix:///tmp/x"])
+def test_a_server_with_tls_cannot_send_the_token_elsewhere_in_clear_text(described):
+    with pytest.raises(UnauthenticatedError) as caught:
+        parse_address("larvik://lab.example.org").flight_url(described)
+    assert caught.value.reason == "TLS_REQUIRED"
+    assert parse_address("larvik://lab.example.org").flight_url("grpc+tls://:1") == (
+        "grpc+tls://lab.example.org:1"
+    )

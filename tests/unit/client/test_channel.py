@@ -7,7 +7,13 @@ import time
 
 import pytest
 
-from larvik.errors import NotFoundError, UnavailableError
+from larvik.errors import (
+    LarvikError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from larvik_client.channel import ATTEMPTS, Credentials, retried
 
 
@@ -63,3 +69,46 @@ def test_tokens_are_neither_shown_nor_pickled():
     assert "secret" not in repr(credentials)
     with pytest.raises(TypeError):
         pickle.dumps(credentials)
+
+
+class Failing:
+    """Raises errors one after another, then answers."""
+
+    def __init__(self, *errors: LarvikError) -> None:
+        self.errors = list(errors)
+
+    def __call__(self) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def full(retry_after_s: float) -> ResourceExhaustedError:
+    return ResourceExhaustedError("full", reason="STREAMS_EXHAUSTED", retry_after_s=retry_after_s)
+
+
+def test_a_full_server_is_asked_again_when_it_says_so_however_often():
+    began = time.monotonic()
+    assert retried(Failing(*[full(0.01)] * (3 * ATTEMPTS))) == "answer"
+    assert time.monotonic() - began >= 3 * ATTEMPTS * 0.005
+
+
+def test_a_full_server_is_waited_for_no_longer_than_the_patience():
+    with pytest.raises(ResourceExhaustedError):
+        retried(Failing(*[full(0.02)] * 100), patience_s=0.1)
+    with pytest.raises(ResourceExhaustedError):
+        retried(Failing(full(60)), time.monotonic() + 1)
+
+
+def test_a_limit_without_a_time_is_not_tried_again():
+    with pytest.raises(ResourceExhaustedError):
+        retried(Failing(ResourceExhaustedError("too large")))
+
+
+def test_an_expired_ticket_is_asked_for_again_and_a_wrong_token_is_not():
+    expired = UnauthenticatedError("expired", reason="TICKET_EXPIRED")
+    assert retried(Failing(expired, expired)) == "answer"
+    with pytest.raises(UnauthenticatedError):
+        retried(Failing(*[expired] * ATTEMPTS))
+    with pytest.raises(UnauthenticatedError):
+        retried(Failing(UnauthenticatedError("no")))

@@ -174,6 +174,7 @@ def test_a_stack_can_be_labelled_by_fields_and_ids(images: list[Representation])
     assert found.stack("name")["name"].values.tolist() == ["n0", "n1", "n2"]
     assert found.stack("image")["image"].values.tolist() == [row.id for row in images]
     assert found.stack("created_at")["created_at"].dtype.kind == "M"
+    assert np.isnat(found.stack("acquired_at")["acquired_at"].values).all()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from larvik.errors import PreconditionError
 from larvik.services.bundle import ServiceConfig, open_services
 from larvik_server import process
 from larvik_server.flight.config import FlightConfig
+from larvik_server.flight.limits import StreamLimits
 
 
 def catches_sigterm(pid: int) -> bool:
@@ -55,7 +56,25 @@ def config(tmp_path: Path) -> FlightConfig:
     """Of a data process over an empty folder."""
     services = ServiceConfig(tmp_path / "data")
     open_services(services).close()
-    return FlightConfig(services, "127.0.0.1", 0, None, None, b"secret", 60, 4, 4, 100, 1.0, "json", "error")
+    limits = StreamLimits(4, 4, 4, 4, 1 << 30, 1 << 30, 60.0, 600.0)
+    return FlightConfig(
+        services=services,
+        host="127.0.0.1",
+        port=0,
+        tls_cert=None,
+        tls_key=None,
+        ticket_secret=b"secret",
+        ticket_seconds=60,
+        lane="bulk",
+        limits=limits,
+        listed=100,
+        descriptors=False,
+        addresses=False,
+        grace_s=1.0,
+        hang_s=20.0,
+        log_format="json",
+        log_level="error",
+    )
 
 
 def test_a_data_process_is_started_again_until_one_serves(

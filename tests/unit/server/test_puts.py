@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from larvik.array.spec import ArraySpec, Axis, Level
 from larvik.errors import InvalidArgumentError
-from larvik.wire.batches import decode_boxes, encode_block
+from larvik.wire.boxes import decode_boxes, encode_block
 from larvik.wire.tensors import Box
 from larvik_server.flight.puts import BlockAssembler
 

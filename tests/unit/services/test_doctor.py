@@ -54,6 +54,7 @@ def left(services) -> Iterator[Maker]:
 def test_left_uploads_are_dropped_with_their_bytes(services, left, pixels) -> None:
     begun = left.begin(pixels)
     left.write(begun, pixels, leave_out=1)
+    left.services.uploads.close()  # its process ended
     (finding,) = examine(services)
     assert (finding.trouble, finding.subject) == (Trouble.IDLE_UPLOAD, begun.id)
     assert finding.size_bytes == sum(size for _, size in services.store.list("arrays")) > 0

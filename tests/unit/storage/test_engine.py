@@ -17,7 +17,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from larvik.array.spec import DTYPES, Level
+from larvik.array.spec import DTYPES
 from larvik.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -31,23 +31,7 @@ from larvik.storage.shards import parse_index
 from larvik.testing.arrays import make_spec, random_array, write_array
 from larvik.testing.stores import CountingStore
 
-LOCATION = "arrays/01/a.ome.zarr"
-
-
-def level_of(array, chunks, path="a", shards=None):
-    ones, zeros = (1.0,) * len(array.shape), (0.0,) * len(array.shape)
-    return Level(path, tuple(array.shape), tuple(chunks), tuple(shards or chunks), ones, zeros)
-
-
-@st.composite
-def layouts(draw):
-    """Draw a shape, inner chunks, shards of whole chunks, and a selection with steps."""
-    shape = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
-    chunks = [draw(st.integers(1, size + 1)) for size in shape]
-    shards = [chunk * draw(st.integers(1, 3)) for chunk in chunks]
-    bounds = [sorted((draw(st.integers(0, size)), draw(st.integers(0, size)))) for size in shape]
-    selection = tuple(slice(low, high, draw(st.integers(1, 4))) for low, high in bounds)
-    return tuple(shape), tuple(chunks), tuple(shards), selection
+from .layouts import LOCATION, layouts, level_of, written_reader
 
 
 @given(
@@ -329,3 +313,76 @@ def test_an_unknown_codec_is_told_when_it_is_met(tmp_path):
     reader = open_reader(open_store(str(tmp_path)), "", level_of(np.zeros(4), (4,)), "uint8")
     with pytest.raises((DataLossError, InvalidArgumentError), match="no-such-codec"):
         reader.read((slice(None),))
+
+
+class FarStore(CountingStore):
+    """A store whose requests cost round trips, which it counts."""
+
+    batch_bytes = 32 << 20
+    round_trips = 0
+
+    def read_many(self, requests):
+        self.round_trips += 1
+        return super().read_many(requests)
+
+
+@pytest.fixture
+def thick(store):
+    """Write chunks of 8 planes of 128 KiB, and give pixels, a counting store and a reader of it."""
+    array = random_array((16, 256, 512), "uint16") % 900
+    reader = written_reader(store, array, (8, 256, 256), (16, 256, 512))
+    counting = CountingStore(store)
+    return array, counting, type(reader)(counting, f"{LOCATION}/data", reader.metadata)
+
+
+def test_a_crop_of_thick_chunks_reads_a_part_of_them(thick):
+    array, counting, reader = thick
+    plane = (slice(5, 6), slice(0, 256), slice(0, 512))
+    assert np.array_equal(reader.read(plane), array[plane])
+    assert counting.bytes_read < array[plane].nbytes * 1.2
+    assert counting.bytes_read < counting.store.size(reader.shard_key((0, 0, 0))) / 8
+
+
+def test_a_crop_of_raw_chunks_reads_what_it_needs(tmp_path):
+    array = random_array((16, 128, 128), "uint16")
+    zarr.create_array(tmp_path / "a", data=array, chunks=(16, 128, 128), compressors=None)
+    counting = CountingStore(open_store(str(tmp_path)))
+    reader = open_reader(counting, "", level_of(array, array.shape), "uint16")
+    counting.reset()
+    crop = (slice(3, 4), slice(10, 20), slice(None))
+    assert np.array_equal(reader.read(crop), array[crop])
+    assert counting.bytes_read == array[crop].nbytes
+
+
+@pytest.mark.parametrize("left", [0, 10, 400, 200_000])
+def test_a_crop_of_a_cut_chunk_tells_which_one_it_is(tmp_path, left):
+    array = random_array((16, 128, 128), "uint16") % 900
+    zarr.create_array(tmp_path / "a", data=array, chunks=(16, 128, 128), compressors=zarr.codecs.BloscCodec())
+    path = tmp_path / "a/c/0/0/0"
+    path.write_bytes(path.read_bytes()[:left])
+    reader = open_reader(open_store(str(tmp_path)), "", level_of(array, array.shape), "uint16")
+    with pytest.raises(DataLossError, match="0, 0, 0"):
+        reader.read((slice(15, 16), slice(10, 20), slice(None)))
+
+
+def test_a_far_store_is_asked_once_for_all_chunks(thick):
+    array, counting, reader = thick
+    far = FarStore(counting.store)
+    remote = type(reader)(far, f"{LOCATION}/data", reader.metadata)
+    for selection in ((slice(None),) * 3, (slice(4, 12), slice(0, 100), slice(200, 300))):
+        far.round_trips = 0
+        assert np.array_equal(remote.read(selection), array[selection])
+        assert far.round_trips <= 2  # the index of the shard, and the chunks
+    assert len([index for found in remote.stored_chunks((slice(None),) * 3) for index in found]) == 4
+
+
+def test_a_level_of_zarr_2_can_be_cropped_as_ours(tmp_path):
+    array = random_array((300, 400), "int32")
+    zarr.create_array(tmp_path / "a", data=array, chunks=(300, 200), zarr_format=2)
+    reader = open_reader(open_store(str(tmp_path)), "", level_of(array, (300, 200)), "int32")
+    for crop in (
+        (slice(0, 5), slice(None)),
+        (slice(290, 300), slice(100, 300)),
+        (slice(0, 300, 70), slice(3, 9)),
+    ):
+        assert np.array_equal(reader.read(crop), array[crop])

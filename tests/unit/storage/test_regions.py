@@ -21,7 +21,7 @@ def test_spans_place_each_selected_element_once(start, length, step, chunk):
 
 def test_pieces_come_shard_by_shard():
     dims = [spans(range(0, 6), 1), spans(range(0, 4), 2)]
-    found = [(shard, [piece.index for piece in pieces]) for shard, pieces in by_shard(dims, (4, 1))]
+    found = [(shard, [piece.chunk for piece in pieces]) for shard, pieces in by_shard(dims, (4, 1))]
     assert found == [
         ((0, 0), [(0, 0), (1, 0), (2, 0), (3, 0)]),
         ((0, 1), [(0, 1), (1, 1), (2, 1), (3, 1)]),

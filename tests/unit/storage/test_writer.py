@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from larvik.array.spec import DTYPES
-from larvik.errors import CallCancelledError, InvalidArgumentError, PreconditionError, SelectionError
+from larvik.errors import (
+    CallCancelledError,
+    DataLossError,
+    InvalidArgumentError,
+    PreconditionError,
+    SelectionError,
+)
 from larvik.faults import POINTS
 from larvik.storage import (
     ArrayWriter,
@@ -26,6 +32,7 @@ from larvik.storage import (
     stored_bytes,
 )
 from larvik.storage.pyramid import mean_2x2
+from larvik.storage.stored_shards import Shard
 from larvik.testing.arrays import make_spec, random_array, write_array
 
 LOCATION = "arrays/01/a.ome.zarr"
@@ -235,3 +242,88 @@ print("not reached")
         env={"LARVIK_FAULT": "x:3", "PATH": ""},
     )
     assert (done.returncode, done.stdout) == (-9, "alive\n")
+
+
+def levels_of(store):
+    return {key: store.read(key) for key, _ in store.list(LOCATION) if "/c/" in key}
+
+
+def written(store, array, spec):
+    writer = ArrayWriter(store, LOCATION, spec)
+    for region in writer.regions():
+        writer.write(tuple(part.start for part in region), array[region])
+    return writer
+
+
+def test_levels_that_were_built_before_are_those_that_finishing_builds(tmp_path):
+    array = random_array((2, 2300, 1500), "uint16")
+    spec = make_spec(array.shape, "cyx", "uint16")
+    stores = [open_store(str(tmp_path / name), create=True) for name in "ab"]
+    for store in stores:
+        writer = written(store, array, spec)
+        if store is stores[1]:
+            for level in (1, 2):
+                for number in range(np.prod(writer.pyramid.grids[level].shard_counts)):
+                    writer.build(Shard(level, writer.pyramid.grids[level].shard_at(number)))
+        told: list[tuple[int, int]] = []
+        writer.finish(metadata=GroupMetadata(), progress=lambda *step, told=told: told.append(step))
+        assert told[-1][0] == told[-1][1]
+        assert len(told) == 1 or store is stores[0]
+    assert levels_of(stores[0]) == levels_of(stores[1])
+
+
+def test_writing_a_shard_anew_removes_what_was_made_from_it(store):
+    array = random_array((2, 1100, 700), "uint16")
+    spec = make_spec(array.shape, "cyx", "uint16")
+    writer = written(store, array // 2, spec)
+    count = len(levels_of(store))
+    writer.build(Shard(1, (0, 0, 0)))
+    assert len(levels_of(store)) == count + 1
+    written(store, array, spec).finish(metadata=GroupMetadata())
+    assert np.array_equal(read_levels_3d(store, spec)[1], mean_2x2(array))
+
+
+def read_levels_3d(store, spec):
+    return [
+        open_reader(store, LOCATION, level, spec.dtype).read(tuple(slice(0, n) for n in level.shape))
+        for level in spec.levels
+    ]
+
+
+def test_a_level_is_not_built_from_shards_that_are_missing(store):
+    spec = make_spec((2, 1100, 700), "cyx", "uint16")
+    writer = ArrayWriter(store, LOCATION, spec)
+    with pytest.raises(DataLossError) as caught:
+        writer.build(Shard(1, (0, 0, 0)))
+    assert caught.value.reason == "CHUNK_MISSING"
+    assert list(store.list()) == []
+
+
+def test_encoded_chunks_make_the_shard_that_their_pixels_make(tmp_path):
+    array = random_array((40, 60), "uint16")
+    spec = small_shards()
+    stores = [open_store(str(tmp_path / name), create=True) for name in "ab"]
+    written(stores[0], array, spec)
+    writer = ArrayWriter(stores[1], LOCATION, spec)
+    encoding = writer.encodings[0]
+    for number in range(6):
+        shard = encoding.grid.shard_at(number)
+        chunks = [None] * encoding.grid.slot_count
+        for chunk, region in encoding.grid.chunks_of(shard):
+            chunks[encoding.grid.slot_of(chunk)] = encoding.encode(array[region])
+        writer.write_chunks(shard, chunks)
+        assert writer.stored(0) == set(range(number + 1))
+    assert levels_of(stores[0]) == levels_of(stores[1])
+
+
+def test_what_killed_writers_left_is_no_part_of_the_array(tmp_path):
+    store = open_store(str(tmp_path), create=True)
+    array = random_array((60, 50), "uint16")
+    spec = make_spec(array.shape, "yx", "uint16")
+    writer = written(store, array, spec)
+    (shard,) = levels_of(store)
+    (tmp_path / f"{shard}.0123.partial").write_bytes(bytes(1000))
+    assert writer.stored(0) == {0}
+    counted = writer.finish(metadata=GroupMetadata())
+    assert counted == sum(size for _, size in store.list(LOCATION))
+    assert not [key for key, _ in store.list(LOCATION) if key.endswith(".partial")]

@@ -11,14 +11,8 @@ from hypothesis.extra import numpy as arrays
 
 from larvik.array.spec import DTYPES
 from larvik.errors import DataLossError, InvalidArgumentError
-from larvik.wire.batches import (
-    decode_boxes,
-    decode_dense,
-    dense,
-    encode_block,
-    encode_dense,
-    upload_schema,
-)
+from larvik.wire.boxes import decode_boxes, encode_block, upload_schema
+from larvik.wire.dense import decode_dense, dense, encode_dense
 
 UINT8 = pa.uint8()
 shapes = arrays.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=9)
