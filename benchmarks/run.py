@@ -1,6 +1,8 @@
-"""Runs the benchmarks, prints ratios beside what to reach, writes ``benchmarks/results/latest.json``.
+"""Runs the benchmarks, prints ratios beside what to reach, writes the figures and the report.
 
-Usage: python benchmarks/run.py [NAME ...] [--quick]
+The figures go to ``benchmarks/results/latest.json``, tables and plot to ``docs/performance.md``.
+
+Usage: python benchmarks/run.py [NAME ...] [--quick] [--no-peers]
 """
 
 from __future__ import annotations
@@ -8,15 +10,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import report
+from figures import line
+from peers import environment
+
 HERE = Path(__file__).parent
-#: Subjects, in order; each is a module here with ``run(quick) -> dict`` of name to `Figure` fields.
-SUBJECTS = ("startup", "queries", "imports", "reads")
+#: Subjects, in order; each is a module here with ``run(quick=...)``, which returns figures by name.
+SUBJECTS = (
+    "startup", "queries", "imports",
+    "limits", "reads", "crops", "streams", "pushdown", "clients", "writes", "shaped", "s3",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -26,31 +37,26 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="small data: shows that it runs, not how fast it is"
     )
+    parser.add_argument("--no-peers", action="store_true", help="leave out Tiled, HSDS and xpublish")
     options = parser.parse_args()
     unknown = set(options.names) - set(SUBJECTS)
     if unknown:
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
-    sys.path.insert(0, str(HERE))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or servers would outlive the run
+    if options.no_peers:
+        environment.leave_out()
     results: dict[str, Any] = {}
     for name in options.names or SUBJECTS:
         print(f"\n{name}", flush=True)
         results[name] = importlib.import_module(name).run(quick=options.quick)
         for key, figure in results[name].items():
             print(line(key, figure), flush=True)
-    if not options.quick:
-        save(results)
+        if not options.quick:
+            save(results)
+            report.write()
+    if options.quick:
+        report.rehearse(results)
     return 0
-
-
-def line(name: str, figure: dict[str, Any]) -> str:
-    """Return one line: what, the figure, what to reach, and whether it is reached."""
-    value, unit = figure["value"], figure.get("unit", "")
-    reach = figure.get("reach")
-    if reach is None:
-        return f"  {name:<58} {value:>10.3g} {unit}"
-    sign, bound = reach
-    met = value <= bound if sign == "<=" else value >= bound
-    return f"  {name:<58} {value:>10.3g} {unit:<6} {sign} {bound:<6g} {'reached' if met else 'FALLS SHORT'}"
 
 
 def save(results: dict[str, Any]) -> None:
@@ -59,13 +65,13 @@ def save(results: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     known = json.loads(path.read_text())["subjects"] if path.exists() else {}
     machine = {
+        "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "processor": platform.machine(),
         "system": platform.system(),
     }
     document = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
     path.write_text(json.dumps({**document, "subjects": {**known, **results}}, indent=2) + "\n")
-    print(f"\nwritten: {path.relative_to(HERE.parent)}")
 
 
 if __name__ == "__main__":
