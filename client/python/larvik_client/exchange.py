@@ -62,7 +62,7 @@ class Exchange:
         self._writer = writer
         self._reader = reader
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # a write that fails closes the stream
         self._room = threading.BoundedSemaphore(MAX_UNANSWERED)
         self._waiting: dict[int, Call] = {}
         self._opened: dict[object, Call] = {}  # what opened each expression

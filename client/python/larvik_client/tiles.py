@@ -63,13 +63,14 @@ class TileSession:
         self._lanes = lanes
         self._exchange: tuple[int, Exchange] | None = None
         self._looks = 0
-        self._looker: threading.Thread | None = None
+        self._looker: threading.Thread | None
         self.renew_locks()
         renew_after_fork(self)
 
     def renew_locks(self) -> None:
         """Forget a lock that a thread of the parent process may hold."""
         self._opening = threading.Lock()
+        self._watching = threading.Lock()
         self._looker = None
 
     def read(
@@ -132,7 +133,7 @@ class TileSession:
 
     def _opened(self, deadline: float) -> Exchange:
         """Return the channel, opened where there is none, and anew where it broke or is old."""
-        self._looks = 0
+        self._keep_looking()
         found = self._exchange
         if found is not None and found[0] == os.getpid() and not found[1].is_broken:
             exchange = found[1]
@@ -146,9 +147,6 @@ class TileSession:
                 found[1].close()
             exchange = self._open(deadline)
             self._exchange = (os.getpid(), exchange)
-            if self._looker is None:
-                self._looker = threading.Thread(target=self._look, name="larvik-tiles", daemon=True)
-                self._looker.start()
             return exchange
 
     def _open(self, deadline: float) -> Exchange:
@@ -162,15 +160,25 @@ class TileSession:
                 continue
         return self._bulk.tiles(deadline - now, now + (STAND_IN_S if lanes else CHANNEL_S))
 
+    def _keep_looking(self) -> None:
+        """Have a thread that looks at deadlines for a while from now."""
+        with self._watching:
+            self._looks = 0
+            if self._looker is None:
+                self._looker = threading.Thread(target=self._look, name="larvik-tiles", daemon=True)
+                self._looker.start()
+
     def _look(self) -> None:
         """Break a channel whose callers wait beyond their deadline, while there are any."""
-        while self._looks < IDLE_LOOKS:
+        while True:
             time.sleep(LOOK_S)
-            self._looks += 1
             found = self._exchange
-            if found is not None and found[1].expired(time.monotonic()):
-                self._looks = 0
-        self._looker = None
+            is_waited_for = found is not None and found[1].expired(time.monotonic())
+            with self._watching:
+                self._looks = 0 if is_waited_for else self._looks + 1
+                if self._looks >= IDLE_LOOKS:
+                    self._looker = None
+                    return
 
 
 def is_small(expression: Expression, bounds: Box, size: tuple[int, ...]) -> bool:

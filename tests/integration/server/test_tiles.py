@@ -427,6 +427,28 @@ def test_a_killed_process_for_tiles_is_replaced_and_its_clients_go_on(own):
     assert tile_process(own.server.pid).pid != killed.pid
 
 
+def test_a_channel_that_broke_while_nobody_read_is_replaced(own):
+    with connect(own.server.url, TOKEN) as connection:
+        tile_url(connection)
+        reader = connection.arrays.evaluator.reader(own.source)
+        assert np.array_equal(reader.read(TILE), own.pixels[TILE])
+        killed = tile_process(own.server.pid)
+        killed.send_signal(signal.SIGKILL)
+        wait_for(lambda: not killed.is_running(), "the end of the killed process")
+        exchange = connection._flight.small._exchange[1]
+        wait_for(lambda: _refuses_writes(exchange), "the end of the channel")
+        assert np.array_equal(reader.read(TILE), own.pixels[TILE])
+
+
+def _refuses_writes(exchange):
+    """Tell whether the client's library has noticed that the channel is gone."""
+    try:
+        exchange._writer.write_metadata(b"")
+    except (pa.ArrowException, OSError):
+        return True
+    return False
+
+
 def test_a_call_waits_no_longer_than_its_deadline(own):
     with connect(own.server.url, TOKEN, timeout_s=2) as connection:
         tile_url(connection)
@@ -440,6 +462,22 @@ def test_a_call_waits_no_longer_than_its_deadline(own):
         assert time.monotonic() - began < 6
         process.resume()
         assert np.array_equal(reader.read(TILE), own.pixels[TILE])
+
+
+def test_a_channel_that_was_idle_keeps_deadlines_too(own, monkeypatch):
+    monkeypatch.setattr("larvik_client.tiles.LOOK_S", 0.02)
+    with connect(own.server.url, TOKEN, timeout_s=2) as connection:
+        tile_url(connection)
+        reader = connection.arrays.evaluator.reader(own.source)
+        assert np.array_equal(reader.read(TILE), own.pixels[TILE])
+        wait_for(lambda: connection._flight.small._looker is None, "the end of looking at deadlines")
+        process = tile_process(own.server.pid)
+        process.suspend()
+        try:
+            with pytest.raises(DeadlineError):
+                reader.read(TILE)
+        finally:
+            process.resume()
 
 
 def test_a_revoked_key_is_refused_on_an_open_channel_within_5_seconds(own):
