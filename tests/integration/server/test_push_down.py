@@ -31,14 +31,23 @@ slow = array.astype("float64")
 for _ in range(60):
     slow = slow ** 0.5
 heavy = slow.std()
-threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-began = time.monotonic()
+sent_at = []
+
+def interrupt():
+    # Not before the result is waited for: an interrupt within an import may be swallowed by Python itself.
+    while not any(thread.name.startswith("larvik-fetch") for thread in threading.enumerate()):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    sent_at.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
 try:
     with larvik.set_options(evaluate="server"):
         heavy.compute()
     print("finished")
 except KeyboardInterrupt:
-    print("interrupted", time.monotonic() - began)
+    print("interrupted", time.monotonic() - sent_at[0])
 with larvik.set_options(evaluate="server"):
     print(int(array.max().compute()))
 """
@@ -59,8 +68,8 @@ def test_an_interrupt_stops_the_server_and_leaves_the_connection_usable(
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     first, second = found.stdout.splitlines()
     word, seconds = first.split()
-    assert word == "interrupted"
-    assert float(seconds) < 2.5
+    assert word == "interrupted", found.stderr
+    assert float(seconds) < 1.5
     assert int(second) == PIXELS.max()
     deadline = time.monotonic() + 10
     while "CANCELLED" not in server.log:
