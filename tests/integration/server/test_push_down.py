@@ -29,7 +29,7 @@ array = larvik.Representation.objects.get(id=sys.argv[3]).array
 array.isel(z=0, y=0, x=0).compute()
 slow = array.astype("float64")
 for _ in range(60):
-    slow = slow ** 0.5
+    slow = slow ** 0.3  # no square root: those are fast
 heavy = slow.std()
 sent_at = []
 
@@ -82,7 +82,7 @@ def test_a_push_down_is_cancelled_when_its_caller_says_so(
 ) -> None:
     slow = row.array.astype("float64")
     for _ in range(60):
-        slow = slow**0.5
+        slow = slow**0.3  # no square root: those are fast
     node = slow.std().data.expression
     asked = time.monotonic()
     with larvik.set_options(evaluate="server"), pytest.raises(CallCancelledError):
