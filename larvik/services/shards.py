@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 _TOUCH_EVERY = timedelta(minutes=1)
 _KEPT_WRITERS = 64
-#: Shards of one stream that are encoded, checked and written at the same time.
-WRITERS = 2
+#: Shards of one stream that are encoded, checked and written at the same time. No further one is taken before
+#: a place is free: what has arrived is begun at once, so that whoever asks what is stored waits for it.
+WRITERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class ShardService:
         blocks: Iterable[tuple[Sequence[int], np.ndarray]],
         stored: Callable[[int], object] | None = None,
     ) -> None:
-        """Store many shards, two at a time; `stored` is told how many are, after each."""
+        """Store many shards, `WRITERS` at a time; `stored` is told how many are, after each."""
         self._run((partial(self.write, principal, upload_id, *block) for block in blocks), stored)
 
     def write_many_chunks(
@@ -192,9 +193,9 @@ class ShardService:
 
         with ThreadPoolExecutor(WRITERS, "larvik-upload") as pool:
             for work in works:
+                running.append(pool.submit(work))
                 if len(running) >= WRITERS:
                     finish_one()
-                running.append(pool.submit(work))
             while running:
                 finish_one()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NoReturn
@@ -27,7 +28,7 @@ def touched(metadata: ArrayMetadata, selection: tuple[slice, ...]) -> list[range
     ]
 
 
-class LevelObjects(SingleReads):
+class LevelObjects(SingleReads, ABC):
     """The stored objects of one level, read alone. Satisfies `larvik.storage.base.Store`.
 
     Keys are made by `RegionReader` from the name of the level and the index of an object; nobody else knows
@@ -63,9 +64,9 @@ class LevelObjects(SingleReads):
         """Yield the index of every object that a selection touches."""
         return product(*touched(self._metadata, selection))
 
+    @abstractmethod
     def read_many(self, requests: Sequence[ByteRange]) -> list[bytes | None]:
         """Return the bytes of each request, None where there is no object."""
-        raise NotImplementedError
 
     def write(self, key: str, data: bytes | bytearray | memoryview) -> None:
         """Refuse."""
